@@ -1,0 +1,1 @@
+"""The commands.  Thin: each reads its words and calls the half that does the work."""

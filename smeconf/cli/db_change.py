@@ -1,0 +1,220 @@
+"""The verbs of ``db`` that change records, and ``batch``.
+
+A change is checked against the schema before anything is written: a value that its
+property refuses is an error that names what is accepted, a property that nobody knows
+a warning to a person at a terminal.  ``--force`` overrides.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from smeconf.cli.db import MISSING, READING, Call, UsageError
+from smeconf.database import Database, DatabaseError, Record, Transaction
+from smeconf.database.schema import Key, Property, Schema, nearest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Change = Callable[[Call, Transaction], int]
+
+
+def _set(call: Call, records: Transaction) -> int:
+    key, type, properties = _record_words(call)
+    old = records.find(key)
+    schema = _schema(call)
+    if old and old.type == "service" and type != "service" and not call.force:
+        raise DatabaseError(
+            f"{call.name} {key}: is a service, and set would wipe its properties; "
+            f"setprop changes properties (--force sets it all the same)"
+        )
+    _check_record(call, schema, key, type, properties)
+    records.put(key, Record(type, properties))
+    return 0
+
+
+def _setdefault(call: Call, records: Transaction) -> int:
+    key, type, properties = _record_words(call)
+    if type in ("", "0"):
+        raise UsageError("setdefault takes a type that is neither empty nor 0")
+    if records.find_raw(key) is None:
+        _check_record(call, _schema(call), key, type, properties)
+        records.put(key, Record(type, properties))
+    return 0
+
+
+def _delete(call: Call, records: Transaction) -> int:
+    (key,) = call.take(1, 1, "KEY")
+    try:
+        records.delete(key)
+    except KeyError:
+        return MISSING
+    return 0
+
+
+def _settype(call: Call, records: Transaction) -> int:
+    key, type = call.take(2, 2, "KEY TYPE")
+    if not type:
+        raise UsageError("settype takes a type that is not empty")
+    record = records.find(key)
+    if record is None:
+        return MISSING
+    _check_type(call, _schema(call).find(key), key, type)
+    record.type = type
+    records.put(key, record)
+    return 0
+
+
+def _setprop(call: Call, records: Transaction) -> int:
+    key, *words = call.take(3, 10**6, "KEY PROP VALUE [PROP VALUE]…")
+    properties = _pairs(call, words)
+    schema = _schema(call)
+    record = records.find(key)
+    if record is None:
+        record = _new_record(call, schema, key)
+    known = schema.find(key, record.type)
+    for name, value in properties.items():
+        _check_property(call, known, key, name, value)
+    record.properties.update(properties)
+    records.put(key, record)
+    return 0
+
+
+def _delprop(call: Call, records: Transaction) -> int:
+    key, *names = call.take(2, 10**6, "KEY PROP…")
+    record = records.find(key)
+    if record is not None:
+        for name in names:
+            record.properties.pop(name, None)
+        records.put(key, record)
+    return 0
+
+
+CHANGING: dict[str, Change] = {
+    "set": _set,
+    "setdefault": _setdefault,
+    "delete": _delete,
+    "settype": _settype,
+    "setprop": _setprop,
+    "delprop": _delprop,
+}
+
+
+def batch(call: Call, database: Database) -> int:
+    """Run the verbs of standard input in one transaction, all or nothing.
+
+    Returns 0.  Raises DatabaseError naming the line that failed; then nothing of it
+    was written.
+    """
+    call.take(0, 0, "no words: its verbs come from standard input, a line each")
+    text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+    with database.transaction() as records:
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip() and not line.lstrip().startswith("#"):
+                call.output += _batch_line(call, records, number, line)
+    return 0
+
+
+def _batch_line(call: Call, records: Transaction, number: int, line: str) -> list[str]:
+    import shlex
+
+    try:
+        verb, *words = shlex.split(line)
+        one = Call(verb, words, call.name, call.paths, call.force)
+        act = CHANGING.get(verb) or READING.get(verb)
+        if act is None:
+            raise UsageError(f"no verb {verb}" + nearest(verb, [*CHANGING, *READING]))
+        if act(one, records) != 0:
+            raise DatabaseError(f"{call.name}: {' '.join([verb, *words[:2]])}: missing")
+    except (ValueError, UsageError, DatabaseError) as error:
+        raise DatabaseError(
+            f"line {number}: {error}; nothing of this batch was written"
+        ) from None
+    return one.output
+
+
+def _record_words(call: Call) -> tuple[str, str, dict[str, str]]:
+    key, type, *words = call.take(2, 10**6, "KEY TYPE [PROP VALUE]…")
+    if not key:
+        raise UsageError(f"{call.verb} takes a key that is not empty")
+    return key, type, _pairs(call, words)
+
+
+def _pairs(call: Call, words: list[str]) -> dict[str, str]:
+    if len(words) % 2:
+        raise UsageError(f"{call.verb} takes a value for each property: {words[-1]}")
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+_loaded: dict[str, Schema] = {}
+
+
+def _schema(call: Call) -> Schema:
+    """Return the schema of the call's database, loaded once in a batch."""
+    if call.name not in _loaded:
+        try:
+            _loaded[call.name] = Schema.load(call.name, call.paths)
+        except ValueError as error:
+            raise DatabaseError(str(error)) from error
+    return _loaded[call.name]
+
+
+def _new_record(call: Call, schema: Schema, key: str) -> Record:
+    """Return the record that the schema gives a key that does not exist yet."""
+    known = schema.find(key) if schema.knows_key(key) else None
+    if known is None:
+        raise DatabaseError(
+            f"{call.name} {key}: no such key"
+            + nearest(key, schema.known_keys())
+            + " (set KEY TYPE makes a new one)"
+        )
+    if known.value is not None:
+        return Record(known.value.default or "")
+    return Record(known.type or "", known.defaults())
+
+
+def _check_record(
+    call: Call, schema: Schema, key: str, type: str, properties: dict[str, str]
+) -> None:
+    known = schema.find(key, type)
+    _check_type(call, known, key, type)
+    for name, value in properties.items():
+        _check_property(call, known, key, name, value)
+
+
+def _check_type(call: Call, known: Key | None, key: str, type: str) -> None:
+    if known is None or call.force:
+        return
+    if known.value is not None:
+        _refuse_fault(f"{call.name} {key}", known.value, type)
+    elif type != known.type:
+        raise DatabaseError(
+            f"{call.name} {key}: its type is {known.type}, not {type!r}; "
+            f"setprop changes properties (--force sets it all the same)"
+        )
+
+
+def _check_property(
+    call: Call, known: Key | None, key: str, name: str, value: str
+) -> None:
+    if known is None:
+        return
+    rule = known.properties.get(name)
+    if rule is None:
+        if sys.stderr.isatty():
+            hint = nearest(name, list(known.properties))
+            sys.stderr.write(
+                f"{call.name} {key}: warning: no property {name} is known{hint}\n"
+            )
+    elif not call.force:
+        _refuse_fault(f"{call.name} {key} {name}", rule, value)
+
+
+def _refuse_fault(where: str, rule: Property, value: str) -> None:
+    fault = rule.find_fault(value)
+    if fault is not None:
+        shown = "" if rule.secret else f", not {value[:60]!r}"
+        raise DatabaseError(
+            f"{where}: must be {fault}{shown} (--force stores it all the same)"
+        )

@@ -1,0 +1,65 @@
+"""``config help [KEY [PROP]]``: what the schema knows."""
+
+from __future__ import annotations
+
+import textwrap
+
+from smeconf.cli.db import MISSING, Call
+from smeconf.database import DatabaseError
+from smeconf.database.schema import Key, Property, Schema, nearest
+
+
+def show_help(call: Call) -> int:
+    """Put out the keys, the properties of one key, or one property in full.
+
+    Returns 0.  Raises DatabaseError, with the nearest name, for what is not known.
+    """
+    words = call.take(0, 2, "[KEY [PROP]]")
+    schema = Schema.load(call.name, call.paths)
+    if not words:
+        return _all_keys(call, schema)
+    known = schema.find(words[0], words[0])
+    if known is None:
+        hint = nearest(words[0], schema.known_keys())
+        raise DatabaseError(f"{call.name} {words[0]}: nothing is known of it{hint}")
+    if len(words) == 1:
+        call.output.append(_of_key(words[0], known))
+    else:
+        rule = known.properties.get(words[1])
+        if rule is None:
+            hint = nearest(words[1], list(known.properties))
+            raise DatabaseError(
+                f"{call.name} {words[0]} {words[1]}: nothing is known of it{hint}"
+            )
+        call.output.append(_of_property(f"{words[0]} {words[1]}", rule))
+    return 0
+
+
+def _all_keys(call: Call, schema: Schema) -> int:
+    for key in schema.known_keys():
+        known = schema.find(key)
+        assert known
+        call.output.append(f"{key:<16} {_first_sentence(known.help)}\n")
+    return 0 if call.output else MISSING
+
+
+def _of_key(key: str, known: Key) -> str:
+    if known.value is not None:
+        return _of_property(key, known.value)
+    lines = [f"{key} ({known.type}): {known.help}\n"]
+    for name, rule in known.properties.items():
+        lines.append(f"    {name:<28} {_first_sentence(rule.help)}\n")
+    return "".join(lines)
+
+
+def _of_property(name: str, rule: Property) -> str:
+    accepted = ", ".join(rule.values) if rule.values else rule.kind
+    default = "none" if rule.default is None else rule.default or "empty"
+    text = textwrap.fill(
+        rule.help.strip(), 80, initial_indent="    ", subsequent_indent="    "
+    )
+    return f"{name}\n{text}\n    accepts: {accepted}\n    default: {default}\n"
+
+
+def _first_sentence(text: str) -> str:
+    return text.strip().split(". ")[0].rstrip(".")

@@ -1,0 +1,62 @@
+"""The command ``smeconf-smtpd``: the filter in the foreground, and its own check."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from smeconf.paths import Paths
+
+
+@click.command()
+@click.option(
+    "--config",
+    "directory",
+    metavar="DIR",
+    help="The configuration directory. Default: var/service/qpsmtpd/config.",
+)
+@click.option(
+    "--check",
+    metavar="DIR",
+    help="Load DIR, say what is wrong with it (file:line: why), and end.",
+)
+@click.option(
+    "--prepare",
+    metavar="DIR",
+    help="Make the directories that the filter of DIR writes to, and end.",
+)
+@click.option(
+    "--root", metavar="DIR", help="The root of all places, else SMECONF_ROOT."
+)
+def main(
+    directory: str | None, check: str | None, prepare: str | None, root: str | None
+) -> None:
+    """Run the mail filter in the foreground.
+
+    SIGHUP loads the configuration anew, SIGTERM and SIGINT end the filter.
+    """
+    from smeconf.smtpd import master
+
+    paths = Paths(root)
+    if check is not None or prepare is not None:
+        sys.exit(_load(check or prepare or "", paths, prepare is not None))
+    sys.exit(master.main(directory or paths.service_config("qpsmtpd"), paths))
+
+
+def _load(directory: str, paths: Paths, is_prepare: bool) -> int:
+    """Load a directory and, if asked, make what it needs; say what is wrong."""
+    from smeconf.smtpd import master
+    from smeconf.smtpd.config import ConfigError
+    from smeconf.smtpd.listeners import Identity
+    from smeconf.smtpd.loader import load
+
+    try:
+        configuration = load(directory, paths.root)
+        if is_prepare:
+            identity = Identity(configuration.settings.user, paths.root)
+            master.prepare(configuration, identity, paths.service_run("qpsmtpd"))
+    except ConfigError as error:
+        click.echo(error, err=True)
+        return 1
+    return 0

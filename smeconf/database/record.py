@@ -1,0 +1,268 @@
+r"""The text of an SME database, and the records in it.  Pure: no files here.
+
+A database is one line a record, ``KEY=TYPE|prop|value|prop|value``, sorted by key,
+below a head of ``#`` lines.  Splitting is at every ``|`` that no backslash precedes.
+A ``|`` inside a value is written ``\|`` and a newline ``\n`` (two characters), both
+turned back on reading; so a typed backslash-n cannot be told from a newline, and a
+backslash at the end of a value would swallow the next field.  Such values are refused
+here with the reason: what is accepted comes back exactly.
+
+``config getprop`` runs through this module, hence plain classes and no imports.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# What e-smith trims: Perl's \s on bytes.
+BLANKS = " \t\n\r\f\v"
+
+HEAD = (
+    "# DO NOT MODIFY THIS FILE.\n"
+    "# This file is maintained by smeconf and by the tools of SME Server.\n"
+    "# Changes made by hand may be lost: use the commands db and config.\n"
+    "#\n"
+    "# updated: never\n"
+)
+
+
+class FormatError(ValueError):
+    """A key, type, property or value that the file format cannot hold."""
+
+
+def encode(value: str) -> str:
+    """Return ``value`` as it stands in the file.
+
+    Raises FormatError where it would not come back the same.
+    """
+    if "\\n" in value:
+        raise FormatError(
+            "a backslash followed by n cannot be stored: it would be read as a newline"
+        )
+    if value.endswith("\\"):
+        raise FormatError(
+            "a backslash at the end cannot be stored: it would join the next field"
+        )
+    if value and value[-1] in BLANKS:
+        raise FormatError(
+            "a blank at the end cannot be stored: blanks at a record's end are dropped"
+        )
+    return value.replace("|", "\\|").replace("\n", "\\n")
+
+
+def decode(field: str) -> str:
+    """Return the value of a stored field."""
+    if "\\" not in field:
+        return field
+    return field.replace("\\|", "|").replace("\\n", "\n")
+
+
+def check_key(key: str) -> None:
+    """Raise FormatError unless ``key`` can name a record."""
+    if not key:
+        raise FormatError("a key cannot be empty")
+    if key.strip(BLANKS) != key:
+        raise FormatError(f"key {key!r}: a key cannot begin or end with a blank")
+    if key[0] == "#":
+        raise FormatError(f"key {key!r}: a line that begins with # is a comment")
+    for character, name in (("=", "an equals sign"), ("\n", "a newline")):
+        if character in key:
+            raise FormatError(f"key {key!r}: a key cannot hold {name}")
+
+
+def check_property(name: str) -> None:
+    """Raise FormatError unless ``name`` can name a property."""
+    if not name:
+        raise FormatError("a property's name cannot be empty")
+    for text, what in (("|", "a |"), ("\n", "a newline"), ("\\", "a backslash")):
+        if text in name:
+            raise FormatError(f"property {name!r}: a property cannot hold {what}")
+    if name[-1] in BLANKS:
+        raise FormatError(f"property {name!r}: a name cannot end with a blank")
+
+
+def byte_order(text: str) -> bytes:
+    """Sort key: the order of the bytes on disk, as e-smith sorts."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+class Record:
+    """One record: its type (or, of a single-value key, the value) and properties."""
+
+    __slots__ = ("properties", "type")
+
+    def __init__(self, type: str, properties: Mapping[str, str] | None = None) -> None:
+        self.type = type
+        self.properties = dict(properties or {})
+
+    @classmethod
+    def parse(cls, raw: str) -> Record:
+        """Read the part of a line after the first ``=``.  Never raises."""
+        fields = raw.split("|")
+        if "\\" in raw:
+            fields = _join_escaped(fields)
+        names = fields[1::2]
+        values = fields[2::2]
+        if len(values) < len(names):
+            values.append("")
+        return cls(
+            decode(fields[0]), dict(zip(names, map(decode, values), strict=True))
+        )
+
+    def format(self) -> str:
+        """Return the part of the line after ``=``, properties in byte order.
+
+        Raises FormatError naming what the format cannot hold.
+        """
+        if self.type.strip(BLANKS) != self.type:
+            raise FormatError(
+                f"type {self.type!r}: a type cannot begin or end with a blank"
+            )
+        try:
+            fields = [encode(self.type)]
+        except FormatError as error:
+            raise FormatError(f"type {self.type!r}: {error}") from None
+        for name in sorted(self.properties, key=byte_order):
+            check_property(name)
+            try:
+                fields += (name, encode(self.properties[name]))
+            except FormatError as error:
+                raise FormatError(f"property {name}: {error}") from None
+        return "|".join(fields)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Record)
+            and self.type == other.type
+            and self.properties == other.properties
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # a record can be changed
+
+    def __repr__(self) -> str:
+        return f"Record({self.type!r}, {self.properties!r})"
+
+
+def _join_escaped(pieces: list[str]) -> list[str]:
+    """Join what was split at a ``|`` that a backslash precedes."""
+    fields = [pieces[0]]
+    for piece in pieces[1:]:
+        if fields[-1].endswith("\\"):
+            fields[-1] += "|" + piece
+        else:
+            fields.append(piece)
+    return fields
+
+
+class Document:
+    """The text of one database: look up, change, and give the text back.
+
+    Only the lines of changed records differ afterwards: comments, odd lines and
+    records written by others stay as they were.  Of a key that stands twice the last
+    line counts, as in e-smith, and a change leaves that one alone.
+    """
+
+    __slots__ = ("_added", "_index", "_lines", "_shadowed", "changed")
+
+    def __init__(self, text: str) -> None:
+        lines = text.split("\n")
+        if lines[-1] == "":
+            lines.pop()
+        self._lines: list[str | None] = list(lines)
+        self._index: dict[str, int] = {}
+        self._shadowed: dict[str, list[int]] = {}  # earlier lines of a key
+        self._added: dict[str, str] = {}  # records that have no line yet
+        self.changed = False
+        index = self._index
+        for number, line in enumerate(lines):
+            key = line.partition("=")[0].strip(BLANKS)
+            if key and key[0] != "#":
+                if key in index:
+                    self._shadowed.setdefault(key, []).append(index[key])
+                index[key] = number
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._index or key in self._added
+
+    def __len__(self) -> int:
+        return len(self._index) + len(self._added)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def keys(self) -> list[str]:
+        """Return the keys in byte order."""
+        return sorted([*self._index, *self._added], key=byte_order)
+
+    def find_raw(self, key: str) -> str | None:
+        """Return the stored text of a record (``type|prop|value…``), or None."""
+        number = self._index.get(key)
+        if number is None:
+            return self._added.get(key)
+        line = self._lines[number]
+        assert line is not None
+        return line.partition("=")[2].strip(BLANKS)
+
+    def find(self, key: str) -> Record | None:
+        """Return a copy of a record, or None."""
+        raw = self.find_raw(key)
+        return None if raw is None else Record.parse(raw)
+
+    def put(self, key: str, record: Record) -> None:
+        """Write a record, new or in place of the old one.
+
+        Raises FormatError, and changes nothing, where the format cannot hold it.
+        """
+        check_key(key)
+        raw = record.format()
+        if self.find_raw(key) == raw:
+            return
+        number = self._index.get(key)
+        if number is None:
+            self._added[key] = raw
+        else:
+            self._drop_shadowed(key)
+            self._lines[number] = f"{key}={raw}"
+        self.changed = True
+
+    def delete(self, key: str) -> None:
+        """Remove a record.  Raises KeyError if there is none."""
+        if key in self._added:
+            del self._added[key]
+        else:
+            self._lines[self._index.pop(key)] = None
+            self._drop_shadowed(key)
+        self.changed = True
+
+    def text(self, updated: str) -> str:
+        """Return the whole text, its head saying that it was ``updated`` (a date)."""
+        added = sorted(self._added, key=byte_order, reverse=True)
+        keys = {number: key for key, number in self._index.items()} if added else {}
+        text: list[str] = []
+        for number, line in enumerate(self._lines):
+            if line is None:
+                continue
+            while added and number in keys and added[-1] < keys[number]:
+                key = added.pop()
+                text.append(f"{key}={self._added[key]}")
+            text.append(line)
+        text += (f"{key}={self._added[key]}" for key in reversed(added))
+        return "\n".join(_with_head(text, updated)) + "\n"
+
+    def _drop_shadowed(self, key: str) -> None:
+        for number in self._shadowed.pop(key, ()):
+            self._lines[number] = None
+
+
+def _with_head(lines: list[str], updated: str) -> list[str]:
+    """Return the lines below a head of comments that gives the date of the change."""
+    if not lines or not lines[0].startswith("#"):
+        lines = HEAD.rstrip("\n").split("\n") + lines
+    for number, line in enumerate(lines):
+        if not line.startswith("#"):
+            break
+        if line.startswith("# updated:"):
+            lines[number] = f"# updated: {updated}"
+    return lines

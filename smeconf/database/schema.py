@@ -1,0 +1,135 @@
+"""What is known of keys and properties: kind, default, help.
+
+The one source is ``db/DATABASE/KEY.toml`` (for databases whose keys are free, such as
+``domains``: ``db/DATABASE/types/TYPE.toml``), compiled into a module when the package
+is built; a site's own files below ``etc/smeconf/db`` are read beside it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from smeconf.database.values import check
+from smeconf.paths import Paths, shipped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Property:
+    """One property, or the value of a single-value key.
+
+    ``kind`` names a check of values.py; ``values`` closes the choice instead;
+    ``optional`` allows the empty value; ``default`` is None where none is written.
+    """
+
+    __slots__ = (
+        "default",
+        "help",
+        "kind",
+        "maximum",
+        "minimum",
+        "optional",
+        "secret",
+        "values",
+    )
+
+    def __init__(self, table: dict[str, Any]) -> None:
+        self.kind: str = table.get("kind", "text")
+        self.default: str | None = table.get("default")
+        self.help: str = table.get("help", "")
+        self.values: tuple[str, ...] = tuple(table.get("values", ()))
+        self.minimum: int = table.get("minimum", 0)
+        self.maximum: int | None = table.get("maximum")
+        self.optional: bool = table.get("optional", self.default == "")
+        self.secret: bool = table.get("secret", False)
+
+    def find_fault(self, value: str) -> str | None:
+        """Return None where ``value`` is accepted, else what is accepted."""
+        return check(self, value)
+
+
+class Key:
+    """What is known of one key (or of all records of one type).
+
+    ``type`` is the record's type, None for a single-value key, whose ``value`` then
+    says what it holds.
+    """
+
+    __slots__ = ("help", "properties", "type", "value")
+
+    def __init__(self, table: dict[str, Any]) -> None:
+        self.type: str | None = table.get("type")
+        self.help: str = table.get("help", "")
+        self.value = Property(table) if self.type is None else None
+        self.properties = {
+            name: Property(entry)
+            for name, entry in table.items()
+            if isinstance(entry, dict)
+        }
+
+    def defaults(self) -> dict[str, str]:
+        """Return the properties that a new record begins with."""
+        return {
+            name: known.default
+            for name, known in self.properties.items()
+            if known.default is not None
+        }
+
+
+class Schema:
+    """What is known of one database."""
+
+    __slots__ = ("_tables",)
+
+    def __init__(self, tables: dict[str, dict[str, Any]]) -> None:
+        self._tables = tables
+
+    @classmethod
+    def load(cls, database: str, paths: Paths) -> Schema:
+        """Return the schema of a database by its name, with the site's own files.
+
+        Raises ValueError naming the file where a site's TOML cannot be read.
+        """
+        tables = _shipped_tables(database)
+        site = os.path.join(paths.site, "db", database)
+        if os.path.isdir(site):
+            from smeconf.database.compile import compile_database, merge
+
+            tables = merge(tables, compile_database(site))
+        return cls(tables)
+
+    def find(self, key: str, type: str | None = None) -> Key | None:
+        """Return what is known of a key, else of records of that ``type``."""
+        table = self._tables.get(key)
+        if table is None and type is not None:
+            table = self._tables.get(f"types/{type}")
+        return None if table is None else Key(table)
+
+    def known_keys(self) -> list[str]:
+        """Return the keys that are known by name."""
+        return [key for key in self._tables if not key.startswith("types/")]
+
+    def knows_key(self, key: str) -> bool:
+        """Tell whether this very key is known."""
+        return key in self._tables
+
+
+def nearest(word: str, words: list[str]) -> str:
+    """Return ``; did you mean X?`` where one of ``words`` looks like ``word``."""
+    import difflib
+
+    by_lower = {known.lower(): known for known in words}
+    match = difflib.get_close_matches(word.lower(), by_lower, 1, 0.7)
+    return f"; did you mean {by_lower[match[0]]}?" if match else ""
+
+
+def _shipped_tables(database: str) -> dict[str, dict[str, Any]]:
+    try:
+        from smeconf.database._compiled import SCHEMA
+    except ImportError:  # a checkout that was never built
+        from smeconf.database.compile import compile_tree
+
+        return compile_tree(shipped("db")).get(database, {})
+    return SCHEMA.get(database, {})

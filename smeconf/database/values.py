@@ -1,0 +1,161 @@
+"""The kinds of values that a schema names, and the check of each.
+
+A check returns None for a value of its kind, else what is accepted, worded to follow
+"must be".  Lists and names are taken apart by hand: ``config setprop`` runs through
+here, and importing ``re`` or ``ipaddress`` costs it more than all the rest.
+"""
+
+from __future__ import annotations
+
+from smeconf.database.lists import ListError, split_list
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from smeconf.database.schema import Property
+
+_DIGITS = frozenset("0123456789")
+_LABEL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
+_ACCOUNT = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.-")
+
+
+def check(rule: Property, value: str) -> str | None:
+    """Return None where ``rule`` allows ``value``, else what it accepts."""
+    if value == "" and rule.optional:
+        return None
+    if rule.values:
+        return None if value in rule.values else "one of " + ", ".join(rule.values)
+    return CHECKS[rule.kind](rule, value)
+
+
+def is_domain(name: str, least_labels: int = 1) -> bool:
+    """Tell whether ``name`` is a host or domain name (RFC 1123, 2.1; ``_`` allowed)."""
+    if len(name) > 253:
+        return False
+    labels = name.lower().split(".")
+    return len(labels) >= least_labels and all(
+        0 < len(label) <= 63
+        and _LABEL.issuperset(label)
+        and label[0] != "-"
+        and label[-1] != "-"
+        for label in labels
+    )
+
+
+def is_address(text: str) -> bool:
+    """Tell whether ``text`` is an IPv4 or IPv6 address."""
+    import ipaddress
+
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _switch(rule: Property, value: str) -> str | None:
+    return None if value in ("enabled", "disabled") else "enabled or disabled"
+
+
+def _flag(rule: Property, value: str) -> str | None:
+    return None if value in ("1", "0") else "1 or 0"
+
+
+def _text(rule: Property, value: str) -> str | None:
+    if any(character < " " and character != "\t" for character in value):
+        return "one line of text without control characters"
+    return None
+
+
+def _integer(rule: Property, value: str) -> str | None:
+    low, high = rule.minimum, rule.maximum
+    if value and _DIGITS.issuperset(value) and len(value) < 19:
+        number = int(value)
+        if number >= low and (high is None or number <= high):
+            return None
+    if high is None:
+        return f"a whole number from {low}"
+    return f"a whole number from {low} to {high}"
+
+
+def _domain(rule: Property, value: str) -> str | None:
+    return None if is_domain(value) else "a host or domain name"
+
+
+def _account(rule: Property, value: str) -> str | None:
+    if value[:1].isalpha() and _ACCOUNT.issuperset(value):
+        return None
+    return "an account name: a lower case letter, then letters, digits, _ . or -"
+
+
+def _address(rule: Property, value: str) -> str | None:
+    return None if is_address(value) else "an IP address"
+
+
+def _addresses(rule: Property, value: str) -> str | None:
+    return _each(value, is_address, "a comma list of IP addresses")
+
+
+def _netmask(rule: Property, value: str) -> str | None:
+    import ipaddress
+
+    try:
+        ipaddress.ip_network(f"0.0.0.0/{value}", strict=False)
+    except ValueError:
+        return "a netmask such as 255.255.255.0"
+    return None
+
+
+def _dns_servers(rule: Property, value: str) -> str | None:
+    return _each(value, _is_server, "a comma list of DNS servers, each ip or ip@port")
+
+
+def _is_server(entry: str) -> bool:
+    address, at, port = entry.partition("@")
+    return is_address(address) and (not at or _is_port(port))
+
+
+def _is_port(text: str) -> bool:
+    return _DIGITS.issuperset(text) and len(text) < 6 and 0 < int(text or 0) < 65536
+
+
+def _zones(rule: Property, value: str) -> str | None:
+    return _each(
+        value,
+        _is_zone,
+        "a comma list of zones, each zone or zone:message (the zone a host name); "
+        "an entry that holds a comma stands in quotes",
+    )
+
+
+def _is_zone(entry: str) -> bool:
+    zone, _, message = entry.partition(":")
+    printable = all(character >= " " or character == "\t" for character in message)
+    return printable and is_domain(zone.rstrip(" \t"), least_labels=2)
+
+
+def _each(value: str, is_good: Callable[[str], bool], accepted: str) -> str | None:
+    try:
+        entries = split_list(value)
+    except ListError as error:
+        return f"{accepted}; {error}"
+    for entry in entries:
+        if not is_good(entry):
+            return f"{accepted}; {entry!r} is not"
+    return None
+
+
+CHECKS: dict[str, Callable[[Property, str], str | None]] = {
+    "switch": _switch,
+    "flag": _flag,
+    "text": _text,
+    "integer": _integer,
+    "domain": _domain,
+    "account": _account,
+    "address": _address,
+    "addresses": _addresses,
+    "netmask": _netmask,
+    "dns servers": _dns_servers,
+    "zones": _zones,
+}

@@ -1,0 +1,55 @@
+r"""The end of DATA, and what stands between: RFC 5321, 4.1.1.4 and 4.5.2.
+
+Only CRLF.CRLF ends a message, and a CR or LF that is not part of CRLF is noted: a
+server that takes other line ends, or passes them on, lets one message smuggle a
+second (CVE-2023-51764 and its kin).  The whole buffer is searched at once; reading it
+line by line costs twice the time.
+"""
+
+from __future__ import annotations
+
+_END = b"\r\n.\r\n"
+
+
+class DataDecoder:
+    """Finds the end of one message in the stream, and undoes its dot-stuffing.
+
+    ``has_bare_newline`` tells, when the end is reached, whether a CR or LF stood
+    alone.
+    """
+
+    __slots__ = ("_held", "_is_first", "has_bare_newline")
+
+    def __init__(self) -> None:
+        # The CRLF that ended the command DATA: the first line may be stuffed, or the
+        # end itself.
+        self._held = b"\r\n"
+        self._is_first = True
+        self.has_bare_newline = False
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """Take what arrived; return the part of the message that is certain, and,
+        when the end was in it, what stood behind the end (else None)."""
+        window = self._held + data
+        end = window.find(_END)
+        if end >= 0:
+            return self._decode(window[: end + 2]), window[end + 5 :]
+        # Hold back what may be the beginning of the end or of a stuffed dot: all from
+        # the first CR among the last four bytes.
+        cut = window.find(b"\r", max(0, len(window) - 4))
+        if cut < 0:
+            self._held = b""
+            return self._decode(window), None
+        self._held = window[cut:]
+        return self._decode(window[:cut]), None
+
+    def _decode(self, piece: bytes) -> bytes:
+        pairs = piece.count(b"\r\n")
+        if pairs != piece.count(b"\n") or pairs != piece.count(b"\r"):
+            self.has_bare_newline = True
+        if b"\r\n." in piece:
+            piece = piece.replace(b"\r\n.", b"\r\n")
+        if self._is_first and piece:
+            self._is_first = False
+            return piece[2:]
+        return piece

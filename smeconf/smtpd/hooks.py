@@ -1,0 +1,150 @@
+"""Hooks and verdicts in qpsmtpd's names, and the chain that runs them.
+
+A plugin's ``hook_NAME`` methods run in the order of the plugin list.  The first answer
+other than DECLINED ends a hook.  A plugin that fails is logged and passed over: mail
+is not refused, nor accepted, for a bug of ours.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from smeconf.smtpd.plugin import Plugin
+    from smeconf.smtpd.state import Connection
+
+
+class Verdict(enum.Enum):
+    """What a hook says; the numbers are qpsmtpd's, as statistics read them."""
+
+    OK = 900
+    DENY = 901
+    DENYSOFT = 902
+    DENY_DISCONNECT = 903
+    DENYSOFT_DISCONNECT = 904
+    DECLINED = 909
+    DONE = 910
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A verdict and the text that goes with it.
+
+    ``text`` is for the client, a line for each line of the reply; empty means the
+    standard text.  ``log_text`` is for our log where that should say more.
+    """
+
+    verdict: Verdict
+    text: str = ""
+    log_text: str = ""
+
+    @property
+    def is_denial(self) -> bool:
+        """Whether this refuses, for now or for good."""
+        return self.verdict in _DENIALS
+
+
+_DENIALS = {
+    Verdict.DENY,
+    Verdict.DENYSOFT,
+    Verdict.DENY_DISCONNECT,
+    Verdict.DENYSOFT_DISCONNECT,
+}
+
+DECLINED = Answer(Verdict.DECLINED)
+OK = Answer(Verdict.OK)
+DONE = Answer(Verdict.DONE)
+
+
+def ok(text: str) -> Answer:
+    """Return a positive answer with a text of its own."""
+    return Answer(Verdict.OK, text)
+
+
+def deny(text: str) -> Answer:
+    """Return a refusal for good."""
+    return Answer(Verdict.DENY, text)
+
+
+def denysoft(text: str) -> Answer:
+    """Return a refusal for now."""
+    return Answer(Verdict.DENYSOFT, text)
+
+
+# In the order in which they fire.  Those that decide return an Answer; those that
+# inform return nothing.
+DECIDING = (
+    "connect",
+    "helo",
+    "ehlo",
+    "mail",
+    "rcpt",
+    "data",
+    "data_post",
+    "queue",
+    "vrfy",
+    "noop",
+    "unrecognized_command",
+)
+INFORMING = (
+    "data_post_headers",
+    "queue_post",
+    "reset_transaction",
+    "deny",
+    "disconnect",
+)
+HOOKS = frozenset(DECIDING + INFORMING)
+
+Hook = Callable[..., "Answer | Awaitable[Answer]"]
+
+
+class PluginList:
+    """The plugins of one kind of client, in order, with their hooks as chains."""
+
+    def __init__(self, plugins: Sequence[Plugin]) -> None:
+        self.plugins = tuple(plugins)
+        self._chains: dict[str, tuple[tuple[Plugin, Hook], ...]] = {
+            name: tuple(
+                (plugin, hook)
+                for plugin in plugins
+                if (hook := getattr(plugin, "hook_" + name, None)) is not None
+            )
+            for name in HOOKS
+        }
+
+    def has(self, name: str) -> bool:
+        """Tell whether any plugin hooks ``name``."""
+        return bool(self._chains[name])
+
+    async def decide(
+        self, name: str, connection: Connection, *arguments: Any
+    ) -> tuple[Answer, Plugin | None]:
+        """Run a deciding hook; return its answer and the plugin that gave it."""
+        connection.hook = name
+        for plugin, hook in self._chains[name]:
+            try:
+                answer = hook(connection, *arguments)
+                if not isinstance(answer, Answer):
+                    answer = await answer
+            except Exception as error:
+                plugin.log_bug(connection, error)
+                continue
+            if answer.verdict is not Verdict.DECLINED:
+                return answer, plugin
+        return DECLINED, None
+
+    async def inform(self, name: str, connection: Connection, *arguments: Any) -> None:
+        """Run a hook that only informs: all of its plugins, whatever one does."""
+        before = connection.hook
+        connection.hook = name
+        for plugin, hook in self._chains[name]:
+            try:
+                waiting = hook(connection, *arguments)
+                if waiting is not None and not isinstance(waiting, Answer):
+                    await waiting
+            except Exception as error:
+                plugin.log_bug(connection, error)
+        connection.hook = before

@@ -1,0 +1,463 @@
+"""The master: owns the listening sockets and the workers that serve on them.
+
+A reload loads the new directory whole.  Good: workers of a new generation start on it,
+and when they are ready the old ones accept no more and end with their last session.
+Bad: it says why, and all stays as it was.  The sockets stay open throughout, so no
+connection is refused; a session that began goes on as it began.
+
+It is steered by signals (SIGHUP reload, SIGTERM and SIGINT stop) and by a socket beside
+its process id file, which also answers: a line in (``reload``, ``status``, ``stop``), a
+line of JSON out.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field
+from types import FrameType
+
+from smeconf.paths import Paths
+from smeconf.smtpd import worker
+from smeconf.smtpd.config import ConfigError
+from smeconf.smtpd.listeners import Address, Identity, open_listener, show
+from smeconf.smtpd.loader import Configuration, load
+from smeconf.smtpd.log import ERROR, NOTICE, WARNING, Log
+
+# How long new workers may take to be ready, and old ones to stop accepting.
+START_SECONDS = 30.0
+_CONTROL_SECONDS = 5.0
+_MAX_REQUEST_BYTES = 1024
+# A worker that died is replaced, but one that dies at once not more often than this.
+_RESTART_SECONDS = 1.0
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A worker process; ``generation`` is that of its configuration."""
+
+    pid: int
+    channel: socket.socket
+    generation: int
+    started: float = field(default_factory=time.monotonic)
+
+
+class Master:
+    """Runs the filter in the foreground on one configuration directory."""
+
+    def __init__(self, directory: str, paths: Paths) -> None:
+        self._directory = directory
+        self._root = paths.root
+        self._run_directory = paths.service_run("qpsmtpd")
+        self._selector = selectors.DefaultSelector()
+        self._signals: list[int] = []
+        self._listeners: dict[Address, socket.socket] = {}
+        self._workers: dict[int, _Worker] = {}
+        self._restart_at: float | None = None
+        self._generation = 0  # the one that serves
+        self._started_generations = 0  # those that failed too: no number comes twice
+        self._stopping = False
+        self._log = Log()
+
+    def run(self) -> int:
+        """Serve until told to stop; return the exit status.
+
+        Raises ConfigError where it cannot begin: one line a fault.
+        """
+        self._configuration = load(self._directory, self._root)
+        self._log = self._configuration.log
+        for address in self._configuration.settings.listen:
+            self._listeners[address] = open_listener(address)
+        identity = Identity(self._configuration.settings.user, self._root)
+        prepare(self._configuration, identity, self._run_directory)
+        identity.assume()
+        if identity.missing:
+            self._say(
+                WARNING, f"user {identity.name} does not exist: running as the caller"
+            )
+        with self._open_pid_file() as pid_file, self._open_control() as control:
+            self._own = (pid_file.fileno(), control.fileno())
+            self._catch_signals()
+            self._selector.register(control, selectors.EVENT_READ, self._answer)
+            self._warn()
+            # What is loaded is never garbage; and shared with workers if not touched.
+            gc.freeze()
+            if not self._start_generation(self._configuration, self._listeners):
+                raise ConfigError("the workers did not start; the log says why")
+            self._say(NOTICE, f"serving on {self._where()}")
+            self._loop()
+            self._remove_own_files()
+        self._say(NOTICE, "stopped")
+        return 0
+
+    def _loop(self) -> None:
+        while not self._stopping:
+            timeout = None
+            if self._restart_at is not None:
+                timeout = max(0.0, self._restart_at - time.monotonic())
+            for key, _ in self._selector.select(timeout):
+                key.data(key.fileobj)
+            while self._signals:
+                self._on_signal(self._signals.pop(0))
+            if self._restart_at is not None and time.monotonic() >= self._restart_at:
+                self._replace_missing()
+        self._stop_workers()
+
+    def _on_signal(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            self.reload()
+        elif number == signal.SIGCHLD:
+            self._reap()
+        else:
+            self._say(NOTICE, f"stopping on {signal.Signals(number).name}")
+            self._stopping = True
+
+    def reload(self) -> str:
+        """Serve new connections on the configuration as it is now on disk.
+
+        Returns an empty text, or why all stays as it was.
+        """
+        try:
+            new = load(self._directory, self._root)
+            listeners = self._listeners_for(new)
+        except ConfigError as error:
+            self._say(ERROR, f"reload refused: {error}")
+            return str(error)
+        opened = [s for a, s in listeners.items() if a not in self._listeners]
+        try:
+            identity = Identity("", self._root)
+            prepare(new, identity, self._run_directory)
+        except ConfigError as error:
+            fault = str(error)
+        else:
+            fault = ""
+            if not self._start_generation(new, listeners):
+                fault = "the new workers did not start; the log says why"
+        if fault:
+            for listener in opened:
+                listener.close()
+            self._say(ERROR, f"reload failed: {fault}")
+            return fault
+        for address, listener in self._listeners.items():
+            if address not in listeners:
+                listener.close()
+        self._listeners = listeners
+        self._configuration, self._log = new, new.log
+        self._drain_old()
+        self._warn()
+        self._say(NOTICE, f"generation {self._generation} serves on {self._where()}")
+        return ""
+
+    def _listeners_for(self, new: Configuration) -> dict[Address, socket.socket]:
+        """Return the sockets of a configuration, those that are open already kept."""
+        listeners: dict[Address, socket.socket] = {}
+        try:
+            for address in new.settings.listen:
+                listeners[address] = self._listeners.get(address) or open_listener(
+                    address
+                )
+        except ConfigError:
+            for address, listener in listeners.items():
+                if address not in self._listeners:
+                    listener.close()
+            raise
+        return listeners
+
+    def _start_generation(
+        self, configuration: Configuration, listeners: dict[Address, socket.socket]
+    ) -> bool:
+        """Start workers on a configuration and wait until all are ready.
+
+        Returns False, and leaves none of them, where one is not.
+        """
+        self._started_generations += 1
+        generation = self._started_generations
+        count = configuration.settings.workers or os.cpu_count() or 1
+        started = [
+            self._fork(configuration, list(listeners.values()), generation)
+            for _ in range(count)
+        ]
+        deadline = time.monotonic() + START_SECONDS
+        if all(_hears(one.channel, worker.READY, deadline) for one in started):
+            self._generation = generation
+            return True
+        for one in started:
+            _kill(one.pid)
+        return False
+
+    def _fork(
+        self,
+        configuration: Configuration,
+        listeners: list[socket.socket],
+        generation: int,
+    ) -> _Worker:
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                self._become_worker(ours)
+                worker.run(configuration, listeners, theirs)
+                status = 0
+            except BaseException:
+                for line in traceback.format_exc().splitlines():
+                    self._log.server(ERROR, line)
+            finally:
+                os._exit(status)
+        theirs.close()
+        one = _Worker(pid, ours, generation)
+        self._workers[pid] = one
+        return one
+
+    def _become_worker(self, channel_of_master: socket.socket) -> None:
+        """Let go, in a new worker, of what is the master's alone."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        self._selector.close()
+        for end in (*self._wakeup, channel_of_master):
+            end.close()
+        for other in self._workers.values():
+            other.channel.close()
+        for file in self._own:  # the lock on the process id file, above all
+            os.close(file)
+
+    def _drain_old(self) -> None:
+        """Have all workers of older generations accept no more."""
+        old = [w for w in self._workers.values() if w.generation < self._generation]
+        deadline = time.monotonic() + _CONTROL_SECONDS
+        for one in old:
+            _tell(one.channel, worker.DRAIN)
+        for one in old:
+            _hears(one.channel, worker.DRAIN, deadline)
+
+    def _reap(self) -> None:
+        """Take note of workers that ended; have those that died replaced."""
+        while self._workers:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            one = self._workers.pop(pid, None)
+            if one is None:
+                continue
+            one.channel.close()
+            if one.generation == self._generation and not self._stopping:
+                code = os.waitstatus_to_exitcode(status)
+                how = f"signal {-code}" if code < 0 else f"exit status {code}"
+                self._say(ERROR, f"worker {pid} died ({how}), replacing it")
+                lived = time.monotonic() - one.started
+                delay = 0.0 if lived > _RESTART_SECONDS else _RESTART_SECONDS
+                self._restart_at = time.monotonic() + delay
+
+    def _replace_missing(self) -> None:
+        self._restart_at = None
+        wanted = self._configuration.settings.workers or os.cpu_count() or 1
+        serving = sum(w.generation == self._generation for w in self._workers.values())
+        for _ in range(wanted - serving):
+            self._fork(
+                self._configuration,
+                list(self._listeners.values()),
+                self._generation,
+            )
+
+    def _stop_workers(self) -> None:
+        """End all workers: gently, and after their time by force."""
+        for one in self._workers.values():
+            _tell(one.channel, worker.STOP)
+        deadline = time.monotonic() + worker.STOP_SECONDS + 2
+        while self._workers and time.monotonic() < deadline:
+            self._selector.select(deadline - time.monotonic())
+            self._reap()
+            self._signals.clear()
+        for pid in self._workers:
+            _kill(pid)
+
+    def _answer(self, control: socket.socket) -> None:
+        """Answer one caller of the control socket."""
+        caller, _ = control.accept()
+        with caller:
+            caller.settimeout(_CONTROL_SECONDS)
+            try:
+                request = b""
+                while not request.endswith(b"\n") and len(request) < _MAX_REQUEST_BYTES:
+                    piece = caller.recv(_MAX_REQUEST_BYTES)
+                    if not piece:
+                        break
+                    request += piece
+                answer = json.dumps(self._obey(request.decode().strip()))
+                caller.sendall(answer.encode() + b"\n")
+            except (OSError, UnicodeDecodeError):
+                pass  # the caller is gone, or none of ours
+
+    def _obey(self, request: str) -> dict[str, object]:
+        fault = ""
+        if request == "reload":
+            fault = self.reload()
+        elif request == "stop":
+            self._say(NOTICE, "stopping on request")
+            self._stopping = True
+        elif request != "status":
+            fault = "the words are reload, status and stop"
+        return {
+            "ok": not fault,
+            "error": fault,
+            "pid": os.getpid(),
+            "generation": self._generation,
+            "listen": [show(address) for address in self._listeners],
+            "workers": sorted(self._workers),
+        }
+
+    def _open_pid_file(self) -> _PidFile:
+        return _PidFile(os.path.join(self._run_directory, "qpsmtpd.pid"))
+
+    def _open_control(self) -> socket.socket:
+        path = os.path.join(self._run_directory, "control")
+        if os.path.exists(path):
+            os.unlink(path)  # of one that was killed: the process id file is ours
+        control = socket.socket(socket.AF_UNIX)
+        mask = os.umask(0o177)
+        try:
+            _bind(control, path)
+        finally:
+            os.umask(mask)
+        control.listen(16)
+        return control
+
+    def _remove_own_files(self) -> None:
+        for name in ("control", "qpsmtpd.pid"):
+            try:
+                os.unlink(os.path.join(self._run_directory, name))
+            except OSError:
+                pass
+
+    def _catch_signals(self) -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        self._wakeup = (ours, theirs)
+        self._selector.register(ours, selectors.EVENT_READ, lambda s: s.recv(4096))
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, self._note_signal)
+
+    def _note_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signals.append(number)
+
+    def _warn(self) -> None:
+        for plugin in self._configuration.plugins():
+            for text in plugin.warnings():
+                self._say(WARNING, f"warning: {text}")
+
+    def _where(self) -> str:
+        return ", ".join(map(show, self._listeners))
+
+    def _say(self, level: int, text: str) -> None:
+        for line in text.splitlines():
+            self._log.server(level, f"smeconf-smtpd: {line}")
+
+
+class _PidFile:
+    """The process id file, locked as long as the master lives."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> _PidFile:
+        self._file = open(self._path, "a+", encoding="ascii")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            pid = self._file.read().strip()
+            self._file.close()
+            raise ConfigError(f"{self._path}: already running, process {pid}") from None
+        self._file.truncate(0)
+        self._file.write(f"{os.getpid()}\n")
+        self._file.flush()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor that holds the lock."""
+        return self._file.fileno()
+
+
+def prepare(
+    configuration: Configuration, identity: Identity, run_directory: str
+) -> None:
+    """Make the directories that the filter writes to, for its user.
+
+    Raises ConfigError naming the one that cannot be made.
+    """
+    try:
+        for path in (run_directory, configuration.spool):
+            _make_directory(path, identity)
+        for plugin in configuration.plugins():
+            plugin.prepare(identity.uid, identity.gid)
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: {error.strerror}") from error
+
+
+def _make_directory(path: str, identity: Identity) -> None:
+    os.makedirs(path, exist_ok=True)
+    if identity.is_change:
+        os.chown(path, identity.uid, identity.gid)
+
+
+def _bind(control: socket.socket, path: str) -> None:
+    """Bind to a path that may be longer than a socket address holds."""
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        control.bind(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+    finally:
+        os.close(directory)
+
+
+def _hears(channel: socket.socket, message: bytes, deadline: float) -> bool:
+    """Wait for a message of a worker; False if it is gone or its time is up."""
+    try:
+        while (left := deadline - time.monotonic()) > 0:
+            channel.settimeout(left)
+            heard = channel.recv(1)
+            if heard in (message, b""):
+                return heard == message
+    except OSError:
+        pass
+    return False
+
+
+def _tell(channel: socket.socket, message: bytes) -> None:
+    try:
+        channel.send(message)
+    except OSError:
+        pass  # it died, which SIGCHLD tells
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def main(directory: str, paths: Paths) -> int:
+    """Run the filter; return its exit status, faults said on standard error."""
+    try:
+        return Master(directory, paths).run()
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            print(f"smeconf-smtpd: {line}", file=sys.stderr)
+        return 1

@@ -1,0 +1,1 @@
+"""Lines about what became of a message."""

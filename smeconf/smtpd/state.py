@@ -1,0 +1,103 @@
+"""What is known of a connection and of the message on it: what plugins share.
+
+Facts are typed fields, not notes by string key.  What belongs to one message lies on
+the transaction and ends with it: nothing leaks into the next message.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING
+
+from smeconf.smtpd.address import Address
+
+if TYPE_CHECKING:
+    from smeconf.smtpd.message import Message
+    from smeconf.smtpd.plugin import RejectType
+
+
+@dataclass(frozen=True, slots=True)
+class Grievance:
+    """Why a client is naughty: a refusal that was put off.
+
+    ``plugin`` found it; ``text`` is for the client; ``reject_type`` is how that
+    plugin wanted it; ``spares_role_accounts`` lets mail to postmaster and the like
+    through all the same.
+    """
+
+    plugin: str
+    text: str
+    reject_type: RejectType
+    spares_role_accounts: bool = False
+
+
+class Transaction:
+    """One message, from MAIL to its end.
+
+    ``whitelisted_sender``: the sender is on the whitelist; ``message`` is there from
+    DATA on.
+    """
+
+    __slots__ = ("message", "recipients", "sender", "whitelisted_sender")
+
+    def __init__(self, sender: Address) -> None:
+        self.sender = sender
+        self.recipients: list[Address] = []
+        self.message: Message | None = None
+        self.whitelisted_sender = False
+
+
+class Connection:
+    """One client, from connect to disconnect.
+
+    ``remote`` is its address as text, an IPv4 client of an IPv6 socket as IPv4;
+    ``relay_client`` says that it may send anywhere; ``naughty`` holds the refusals
+    that were put off; ``hook`` is the hook that runs now.
+    """
+
+    __slots__ = (
+        "_address",
+        "greeted_as",
+        "hello",
+        "hook",
+        "id",
+        "local_port",
+        "naughty",
+        "relay_client",
+        "remote",
+        "transaction",
+        "unrecognized_commands",
+        "whitelisted_host",
+    )
+
+    def __init__(self, id: str, remote: str, local_port: int) -> None:
+        self.id = id
+        self.remote = remote.removeprefix("::ffff:") if "." in remote else remote
+        self.local_port = local_port
+        self.hello = ""  # the name that the client gave
+        self.greeted_as = ""  # HELO or EHLO
+        self.hook = "connect"
+        self.transaction: Transaction | None = None
+        self.relay_client = False
+        self.whitelisted_host = False
+        self.naughty: list[Grievance] = []
+        self.unrecognized_commands = 0
+        self._address: IPv4Address | IPv6Address | None = None
+
+    @property
+    def address(self) -> IPv4Address | IPv6Address:
+        """The client's address, for those that reckon with it."""
+        if self._address is None:
+            self._address = ip_address(self.remote.partition("%")[0])
+        return self._address
+
+    @property
+    def is_immune(self) -> bool:
+        """Whether checks pass this client or message over: it may relay, or it or
+        its sender is on the whitelist."""
+        return (
+            self.relay_client
+            or self.whitelisted_host
+            or (self.transaction is not None and self.transaction.whitelisted_sender)
+        )

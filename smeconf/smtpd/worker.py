@@ -1,0 +1,114 @@
+"""A process that serves connections, on sockets that belong to the master.
+
+Master and worker speak over a pair of sockets, a letter a message.  From the master:
+``d`` accept no more and end with the last session, ``s`` end as soon as no command is
+being worked off.  From the worker: ``r`` ready, ``d`` accepts no more.  A master that
+is gone means ``d``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+
+from smeconf.smtpd.loader import Configuration
+from smeconf.smtpd.protocol import Connections, SmtpProtocol
+
+DRAIN, STOP, READY = b"d", b"s", b"r"
+
+# How long a worker that was told to stop waits for commands that are under way.
+STOP_SECONDS = 10.0
+_TICK_SECONDS = 1.0
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Return uvloop's loop where it is installed, else the standard one."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def run(
+    configuration: Configuration,
+    listeners: Sequence[socket.socket],
+    channel: socket.socket,
+) -> None:
+    """Serve until the master says otherwise.  Runs in a process of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the master's business
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_Worker(configuration, channel).serve(listeners))
+
+
+class _Worker:
+    def __init__(self, configuration: Configuration, channel: socket.socket) -> None:
+        self._connections = Connections(configuration, os.getpid())
+        self._channel = channel
+        self._servers: list[asyncio.Server] = []
+        self._ended = asyncio.Event()
+
+    async def serve(self, listeners: Sequence[socket.socket]) -> None:
+        """Accept and serve; return when all is over."""
+        loop = asyncio.get_running_loop()
+        factory: Callable[[], SmtpProtocol] = lambda: SmtpProtocol(self._connections)  # noqa: E731
+        for listener in listeners:
+            self._servers.append(await loop.create_server(factory, sock=listener))
+        self._channel.setblocking(False)
+        loop.add_reader(self._channel, self._on_message)
+        loop.add_signal_handler(signal.SIGTERM, self._stop)
+        ticking = loop.create_task(self._tick())
+        self._tell(READY)
+        await self._ended.wait()
+        ticking.cancel()
+        loop.remove_reader(self._channel)
+        self._connections.configuration.resolver.close()
+
+    def _on_message(self) -> None:
+        try:
+            message = self._channel.recv(1)
+        except BlockingIOError:
+            return
+        except OSError:
+            message = b""
+        if message == STOP:
+            self._stop()
+        else:
+            if not message:  # the master is gone
+                asyncio.get_running_loop().remove_reader(self._channel)
+            self._drain()
+
+    def _drain(self) -> None:
+        """Accept no more; end with the last session."""
+        self._stop_accepting()
+        self._tell(DRAIN)
+        self._connections.when_empty(self._ended.set)
+
+    def _stop(self) -> None:
+        """Accept no more; end every session between two of its commands."""
+        self._stop_accepting()
+        self._connections.stop()
+        self._connections.when_empty(self._ended.set)
+        asyncio.get_running_loop().call_later(STOP_SECONDS, self._ended.set)
+
+    def _stop_accepting(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    def _tell(self, message: bytes) -> None:
+        try:
+            self._channel.send(message)
+        except OSError:
+            pass  # the master is gone, which _on_message sees too
+
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            self._connections.close_idle(loop.time())
