@@ -16,7 +16,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from smeconf import dns as resolving
 from smeconf.dns import (
     Answer,
     Question,
@@ -28,6 +27,7 @@ from smeconf.dns import (
     reversed_address,
     system_servers,
 )
+from smeconf.dns import resolver as resolving
 from tests.support.dns_server import DnsServer
 
 try:

@@ -214,7 +214,4 @@ def _check_property(
 def _refuse_fault(where: str, rule: Property, value: str) -> None:
     fault = rule.find_fault(value)
     if fault is not None:
-        shown = "" if rule.secret else f", not {value[:60]!r}"
-        raise DatabaseError(
-            f"{where}: must be {fault}{shown} (--force stores it all the same)"
-        )
+        raise DatabaseError(f"{where}: {fault} (--force stores it all the same)")

@@ -26,9 +26,7 @@ from smeconf.paths import Paths
     metavar="DIR",
     help="Make the directories that the filter of DIR writes to, and end.",
 )
-@click.option(
-    "--root", metavar="DIR", help="The root of all places, else SMECONF_ROOT."
-)
+@click.option("--root", metavar="DIR", help="Where all places lie; else SMECONF_ROOT.")
 def main(
     directory: str | None, check: str | None, prepare: str | None, root: str | None
 ) -> None:

@@ -46,7 +46,7 @@ class Property:
         self.secret: bool = table.get("secret", False)
 
     def find_fault(self, value: str) -> str | None:
-        """Return None where ``value`` is accepted, else what is accepted."""
+        """Return None where ``value`` is accepted, else why not, in one clause."""
         return check(self, value)
 
 

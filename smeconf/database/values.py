@@ -1,8 +1,9 @@
 """The kinds of values that a schema names, and the check of each.
 
-A check returns None for a value of its kind, else what is accepted, worded to follow
-"must be".  Lists and names are taken apart by hand: ``config setprop`` runs through
-here, and importing ``re`` or ``ipaddress`` costs it more than all the rest.
+A check returns None for a value of its kind, else what would be accepted, worded to
+follow "must be"; a list's check may say in front which of its entries is at fault.
+Lists and names are taken apart by hand: ``config setprop`` runs through here, and
+importing ``re`` or ``ipaddress`` costs it more than all the rest.
 """
 
 from __future__ import annotations
@@ -21,12 +22,19 @@ _ACCOUNT = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.-")
 
 
 def check(rule: Property, value: str) -> str | None:
-    """Return None where ``rule`` allows ``value``, else what it accepts."""
+    """Return None where ``rule`` allows ``value``, else why not, in one clause."""
     if value == "" and rule.optional:
         return None
     if rule.values:
-        return None if value in rule.values else "one of " + ", ".join(rule.values)
-    return CHECKS[rule.kind](rule, value)
+        accepted = None if value in rule.values else "one of " + ", ".join(rule.values)
+    else:
+        accepted = CHECKS[rule.kind](rule, value)
+    if accepted is None:
+        return None
+    entry, at_fault, accepted = accepted.rpartition(_AT_FAULT)
+    if at_fault:
+        return f"{entry}; must be {accepted}"
+    return f"must be {accepted}" + ("" if rule.secret else f", not {value[:60]!r}")
 
 
 def is_domain(name: str, least_labels: int = 1) -> bool:
@@ -66,6 +74,12 @@ def _text(rule: Property, value: str) -> str | None:
     if any(character < " " and character != "\t" for character in value):
         return "one line of text without control characters"
     return None
+
+
+def _word(rule: Property, value: str) -> str | None:
+    if all(" " < character != "\x7f" for character in value):
+        return None
+    return "one word without blanks"
 
 
 def _integer(rule: Property, value: str) -> str | None:
@@ -139,17 +153,21 @@ def _each(value: str, is_good: Callable[[str], bool], accepted: str) -> str | No
     try:
         entries = split_list(value)
     except ListError as error:
-        return f"{accepted}; {error}"
+        return f"{error}{_AT_FAULT}{accepted}"
     for entry in entries:
         if not is_good(entry):
-            return f"{accepted}; {entry!r} is not"
+            return f"entry {entry!r}{_AT_FAULT}{accepted}"
     return None
 
+
+# Between the entry of a list that is at fault and what a list must be.
+_AT_FAULT = "\0"
 
 CHECKS: dict[str, Callable[[Property, str], str | None]] = {
     "switch": _switch,
     "flag": _flag,
     "text": _text,
+    "word": _word,
     "integer": _integer,
     "domain": _domain,
     "account": _account,

@@ -181,3 +181,5 @@ def _read(path: str) -> str:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise ConfigError(f"{path}:{line}: is not in UTF-8") from error
+    except ValueError as error:  # a name that no file can have
+        raise ConfigError(f"{path!r}: cannot be read: {error}") from error

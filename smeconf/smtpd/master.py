@@ -65,6 +65,7 @@ class Master:
         self._generation = 0  # the one that serves
         self._started_generations = 0  # those that failed too: no number comes twice
         self._stopping = False
+        self._caller: socket.socket | None = None
         self._log = Log()
 
     def run(self) -> int:
@@ -225,6 +226,8 @@ class Master:
         self._selector.close()
         for end in (*self._wakeup, channel_of_master):
             end.close()
+        if self._caller is not None:  # it waits for the end of its answer
+            self._caller.close()
         for other in self._workers.values():
             other.channel.close()
         for file in self._own:  # the lock on the process id file, above all
@@ -286,6 +289,7 @@ class Master:
     def _answer(self, control: socket.socket) -> None:
         """Answer one caller of the control socket."""
         caller, _ = control.accept()
+        self._caller = caller
         with caller:
             caller.settimeout(_CONTROL_SECONDS)
             try:

@@ -149,7 +149,7 @@ class Plugin:
             return DECLINED
         if policy is Policy.NAUGHTY:
             self.log(connection, INFO, f"fail, naughty, {text}")
-            connection.naughty.append(
+            connection.complain(
                 Grievance(self.name, text, type, spares_role_accounts)
             )
             return DECLINED

@@ -39,12 +39,13 @@ class Transaction:
     DATA on.
     """
 
-    __slots__ = ("message", "recipients", "sender", "whitelisted_sender")
+    __slots__ = ("grievances", "message", "recipients", "sender", "whitelisted_sender")
 
     def __init__(self, sender: Address) -> None:
         self.sender = sender
         self.recipients: list[Address] = []
         self.message: Message | None = None
+        self.grievances: list[Grievance] = []
         self.whitelisted_sender = False
 
 
@@ -52,18 +53,18 @@ class Connection:
     """One client, from connect to disconnect.
 
     ``remote`` is its address as text, an IPv4 client of an IPv6 socket as IPv4;
-    ``relay_client`` says that it may send anywhere; ``naughty`` holds the refusals
-    that were put off; ``hook`` is the hook that runs now.
+    ``relay_client`` says that it may send anywhere; ``hook`` is the hook that runs
+    now.
     """
 
     __slots__ = (
         "_address",
+        "_grievances",
         "greeted_as",
         "hello",
         "hook",
         "id",
         "local_port",
-        "naughty",
         "relay_client",
         "remote",
         "transaction",
@@ -81,7 +82,7 @@ class Connection:
         self.transaction: Transaction | None = None
         self.relay_client = False
         self.whitelisted_host = False
-        self.naughty: list[Grievance] = []
+        self._grievances: list[Grievance] = []
         self.unrecognized_commands = 0
         self._address: IPv4Address | IPv6Address | None = None
 
@@ -91,6 +92,20 @@ class Connection:
         if self._address is None:
             self._address = ip_address(self.remote.partition("%")[0])
         return self._address
+
+    @property
+    def grievances(self) -> list[Grievance]:
+        """The refusals that were put off: of the client, then of its message."""
+        if self.transaction is None:
+            return self._grievances
+        return self._grievances + self.transaction.grievances
+
+    def complain(self, grievance: Grievance) -> None:
+        """Put a refusal off.  One that was found within a message ends with it."""
+        if self.transaction is None:
+            self._grievances.append(grievance)
+        else:
+            self.transaction.grievances.append(grievance)
 
     @property
     def is_immune(self) -> bool:

@@ -66,17 +66,18 @@ class Naughty(Plugin):
     def _at(
         self, stage: str, connection: Connection, recipients: Iterable[Address]
     ) -> Answer:
-        if not connection.naughty or self.settings.reject != stage:
+        if self.settings.reject != stage:
             return DECLINED
         return self._refuse(connection, recipients)
 
     def _refuse(self, connection: Connection, recipients: Iterable[Address]) -> Answer:
+        found = connection.grievances
+        if not found:
+            return DECLINED
         whom = tuple(recipients)
         spared = bool(whom) and all(one.is_role_account for one in whom)
         grievances = [
-            one
-            for one in connection.naughty
-            if not (spared and one.spares_role_accounts)
+            one for one in found if not (spared and one.spares_role_accounts)
         ]
         if not grievances:
             return DECLINED

@@ -1,0 +1,110 @@
+"""The command ``smeconf``: set up, run, look into."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from smeconf.database import Document
+from smeconf.paths import Paths
+
+_DEMO = {
+    "BindAddress": "127.0.0.1",
+    "TCPPort": "2525",
+    "QueueMethod": "maildir",
+    "QueueTarget": "Maildir",
+}
+
+
+@click.group()
+@click.option("--root", metavar="DIR", help="Where all places lie; else SMECONF_ROOT.")
+@click.pass_context
+def main(context: click.Context, root: str | None) -> None:
+    """Run a mail filter that is steered by a database, templates and events."""
+    context.obj = Paths(root)
+
+
+@main.command()
+@click.pass_obj
+def init(paths: Paths) -> None:
+    """Give the databases their defaults, and make the generated files."""
+    _initialize(paths)
+
+
+@main.command()
+@click.option(
+    "--demo",
+    is_flag=True,
+    help="A new root becomes one to try out: 127.0.0.1:2525, local.test, a Maildir.",
+)
+@click.pass_obj
+def up(paths: Paths, demo: bool) -> None:
+    """Bring the generated files up to date and run the filter in the foreground."""
+    if demo:
+        _make_demo(paths)
+    _initialize(paths)
+    record = _configuration(paths).find("qpsmtpd")
+    if record is not None and record.properties.get("status") == "disabled":
+        raise click.ClickException(
+            "qpsmtpd is disabled: config setprop qpsmtpd status enabled"
+        )
+    if demo:
+        _show_demo(paths)
+    os.environ["SMECONF_ROOT"] = paths.root
+    sys.stdout.flush()
+    daemon = os.path.join(os.path.dirname(sys.executable), "smeconf-smtpd")
+    os.execv(daemon, [daemon, "--config", paths.service_config("qpsmtpd")])
+
+
+def _initialize(paths: Paths) -> None:
+    """Apply defaults, then do what email-update does but for the services."""
+    from smeconf.database import DatabaseError
+    from smeconf.database.defaults import apply_defaults
+    from smeconf.events import EventError, Run, find_event
+    from smeconf.system import System
+
+    try:
+        for name in ("configuration", "accounts", "domains", "networks"):
+            apply_defaults(name, paths)
+        event = find_event("email-update", paths)
+        Run(event, [], paths, System(), lambda line: None).apply(with_services=False)
+    except (DatabaseError, EventError, ValueError) as error:
+        for line in str(error).splitlines():
+            click.echo(f"smeconf: {line}", err=True)
+        sys.exit(1)
+
+
+def _make_demo(paths: Paths) -> None:
+    """Fill a root that has no configuration yet."""
+    from smeconf.database import Database, Record
+
+    if os.path.exists(paths.database("configuration")):
+        return
+    with Database(paths.database("configuration")).transaction() as records:
+        records.put("SystemName", Record("mail"))
+        records.put("DomainName", Record("local.test"))
+        records.put("qpsmtpd", Record("service", _DEMO))
+    with Database(paths.database("domains")).transaction() as records:
+        records.put("local.test", Record("domain"))
+
+
+def _show_demo(paths: Paths) -> None:
+    properties = _configuration(paths).find("qpsmtpd")
+    port = properties.properties["TCPPort"] if properties else ""
+    commands = os.path.dirname(sys.executable)
+    click.echo(
+        f"For a second terminal:\n\n"
+        f"    export SMECONF_ROOT={paths.root}\n"
+        f'    export PATH={commands}:"$PATH"\n\n'
+        f"and, to send a message as a stranger that block lists know (127.0.0.2):\n\n"
+        f"    swaks --server 127.0.0.1:{port} --local-interface 127.0.0.2 "
+        f"--from someone@example.org --to user@local.test\n"
+    )
+
+
+def _configuration(paths: Paths) -> Document:
+    from smeconf.database import Database
+
+    return Database(paths.database("configuration")).read()
