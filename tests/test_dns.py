@@ -329,6 +329,25 @@ def test_closed_port_is_a_failure_at_once(loops: Loops) -> None:
     assert time.monotonic() - started < 1
 
 
+def test_server_that_comes_back_is_heard_at_once(loops: Loops) -> None:
+    """A socket that had an ICMP error is dead to libuv: it must not be used again."""
+    port = free_port()
+
+    async def work() -> list[Answer]:
+        resolver = Resolver([("127.0.0.1", port)], attempt_seconds=30.0)
+        for _ in range(8):
+            await resolver.ask(CLEAN, 1.0)
+        with DnsServer({}, port=port):
+            questions = [Question.of(f"q{n}.example.test", "A") for n in range(8)]
+            answers = [await resolver.ask(one, 2.0) for one in questions]
+        resolver.close()
+        return answers
+
+    answers = run(work(), loops)
+
+    assert {answer.why for answer in answers} == {"NXDOMAIN"}
+
+
 def test_network_that_cannot_be_reached_is_a_failure() -> None:
     async def work() -> Answer:
         # An IPv4 broadcast needs a permission that the socket does not have.

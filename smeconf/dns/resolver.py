@@ -356,9 +356,18 @@ class Resolver:
             self._finish(lookup, answer, seconds)
 
     def _lose(self, port: Port, error: OSError) -> None:
-        """Give up what was asked from `port`: an ICMP error does not say which."""
-        for ident, lookup in list(port.outstanding.items()):
-            self._forget(port, ident)
+        """Give up what was asked from `port`: an ICMP error does not say which.
+
+        The port goes with it: libuv watches a socket no longer once it had an error.
+        """
+        ports = port.server.ports
+        if port in ports:
+            ports[ports.index(port)] = None
+        self._retired.discard(port)
+        self._close_port(port)
+        lost = list(port.outstanding.values())
+        port.outstanding.clear()
+        for lookup in lost:
             self._pass_on(lookup, port.server, reason(error))
 
     def _forget(self, port: Port, ident: bytes) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from smeconf.dns import Resolver, Status, Zone, reversed_address
+from smeconf.dns import Answer, Resolver, Status, Zone, reversed_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,58 @@ class Findings:
     troubles: tuple[str, ...]
 
 
+_NOT_LISTED = IPv4Address("127.0.0.1")
+_LISTED = IPv4Address("127.0.0.2")
+
+
 def is_listing(address: str) -> bool:
     """Tell whether an A record of a list means "listed"."""
-    return (
-        address.startswith("127.")
-        and address != "127.0.0.1"
-        and not address.startswith("127.255.255.")
-    )
+    return address.startswith("127.") and not _is_error(address)
+
+
+def _is_error(address: str) -> bool:
+    """Tell whether an A record is an operator's word for "I do not answer you"."""
+    return address == "127.0.0.1" or address.startswith("127.255.255.")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a list answered for its test points (RFC 5782, 5).
+
+    ``is_usable`` is False for a list whose word would refuse everybody or nobody;
+    ``trouble`` is empty where all is well.
+    """
+
+    is_usable: bool
+    trouble: str
+
+
+async def examine(
+    resolver: Resolver, lists: Sequence[BlockList], seconds: float
+) -> dict[BlockList, Health]:
+    """Ask each list about 127.0.0.1, which must not be listed, and 127.0.0.2, which
+    must be; all at once, for at most ``seconds`` in all."""
+    points = [
+        one.zone.question(reversed_address(point), "A")
+        for point in (_NOT_LISTED, _LISTED)
+        for one in lists
+    ]
+    answers = await resolver.ask_all(points, seconds)
+    pairs = zip(answers[: len(lists)], answers[len(lists) :], strict=True)
+    return {one: _judge(*pair) for one, pair in zip(lists, pairs, strict=True)}
+
+
+def _judge(not_listed: Answer, listed: Answer) -> Health:
+    if not all(map(_is_error, not_listed.addresses)):
+        return Health(False, "lists 127.0.0.1, so it would refuse everybody")
+    if listed.status is Status.FAILED:
+        return Health(True, f"cannot be tested: {listed.why}")
+    if listed.status is Status.NONE:
+        return Health(True, "does not list its test point 127.0.0.2")
+    if not any(map(is_listing, listed.addresses)):
+        codes = ", ".join(listed.addresses)
+        return Health(False, f"answers with errors only ({codes})")
+    return Health(True, "")
 
 
 async def look_up(
@@ -92,6 +137,8 @@ def _text(
 ) -> str:
     if one.message:
         return one.message.replace("%IP%", str(address))
-    if texts:
-        return texts[0].decode("utf-8", "replace")
+    # One line, however the list wrote it: the client reads it in a reply.
+    text = " ".join(b"".join(texts[:1]).decode("utf-8", "replace").split())
+    if text:
+        return text
     return f"{address} is listed by {one.name}"

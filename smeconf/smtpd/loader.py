@@ -43,7 +43,7 @@ class Configuration:
         lists = self.lists
         if "local" in lists and self.relay_clients.has(remote):
             return lists["local"]
-        if len(lists) > 2:
+        if len(lists) > 1:
             prefix = remote
             while prefix:
                 if prefix in lists:
@@ -154,6 +154,12 @@ def known_plugins() -> tuple[str, ...]:
             if not module.ispkg
         )
     )
+
+
+def import_all_plugins() -> None:
+    """Import every plugin, for a process that may be unable to do so later."""
+    for name in known_plugins():
+        _find_class(name)
 
 
 @cache

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import importlib
 import json
 import os
 import selectors
@@ -29,7 +30,7 @@ from smeconf.paths import Paths
 from smeconf.smtpd import worker
 from smeconf.smtpd.config import ConfigError
 from smeconf.smtpd.listeners import Address, Identity, open_listener, show
-from smeconf.smtpd.loader import Configuration, load
+from smeconf.smtpd.loader import Configuration, import_all_plugins, load
 from smeconf.smtpd.log import ERROR, NOTICE, WARNING, Log
 
 # How long new workers may take to be ready, and old ones to stop accepting.
@@ -79,6 +80,7 @@ class Master:
             self._listeners[address] = open_listener(address)
         identity = Identity(self._configuration.settings.user, self._root)
         prepare(self._configuration, identity, self._run_directory)
+        _import_late_modules()
         identity.assume()
         if identity.missing:
             self._say(
@@ -95,6 +97,8 @@ class Master:
                 raise ConfigError("the workers did not start; the log says why")
             self._say(NOTICE, f"serving on {self._where()}")
             self._loop()
+            self._selector.unregister(control)
+            self._stop_workers()
             self._remove_own_files()
         self._say(NOTICE, "stopped")
         return 0
@@ -110,7 +114,6 @@ class Master:
                 self._on_signal(self._signals.pop(0))
             if self._restart_at is not None and time.monotonic() >= self._restart_at:
                 self._replace_missing()
-        self._stop_workers()
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGHUP:
@@ -205,7 +208,7 @@ class Master:
         if pid == 0:
             status = 1
             try:
-                self._become_worker(ours)
+                self._become_worker(ours, listeners)
                 worker.run(configuration, listeners, theirs)
                 status = 0
             except BaseException:
@@ -218,7 +221,9 @@ class Master:
         self._workers[pid] = one
         return one
 
-    def _become_worker(self, channel_of_master: socket.socket) -> None:
+    def _become_worker(
+        self, channel_of_master: socket.socket, listeners: list[socket.socket]
+    ) -> None:
         """Let go, in a new worker, of what is the master's alone."""
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM):
@@ -230,6 +235,10 @@ class Master:
             self._caller.close()
         for other in self._workers.values():
             other.channel.close()
+        # One that is dropped by this reload would still take connections.
+        for listener in self._listeners.values():
+            if listener not in listeners:
+                listener.close()
         for file in self._own:  # the lock on the process id file, above all
             os.close(file)
 
@@ -280,7 +289,8 @@ class Master:
             _tell(one.channel, worker.STOP)
         deadline = time.monotonic() + worker.STOP_SECONDS + 2
         while self._workers and time.monotonic() < deadline:
-            self._selector.select(deadline - time.monotonic())
+            for key, _ in self._selector.select(deadline - time.monotonic()):
+                key.data(key.fileobj)
             self._reap()
             self._signals.clear()
         for pid in self._workers:
@@ -413,6 +423,25 @@ def prepare(
             plugin.prepare(identity.uid, identity.gid)
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}") from error
+
+
+def _import_late_modules() -> None:
+    """Import what would be imported at first use: the filter's user may be unable to
+    read where Python is installed."""
+    import_all_plugins()
+    for name in (
+        "concurrent.futures.thread",
+        "dns.rdtypes.ANY.TXT",
+        "dns.rdtypes.IN.A",
+        "dns.rdtypes.IN.AAAA",
+        "encodings.ascii",
+        "encodings.idna",
+        "uvloop",
+    ):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            pass  # uvloop is missing on some machines
 
 
 def _make_directory(path: str, identity: Identity) -> None:

@@ -130,6 +130,10 @@ class Plugin:
         """Make what must be there before the filter drops its privileges, for that
         user.  Raises OSError."""
 
+    async def run(self) -> None:
+        """Do what is to be done beside the connections, in each process that serves;
+        cancelled when that ends."""
+
     def warnings(self) -> list[str]:
         """Return what an administrator should hear when this plugin is loaded."""
         return []
@@ -149,9 +153,7 @@ class Plugin:
             return DECLINED
         if policy is Policy.NAUGHTY:
             self.log(connection, INFO, f"fail, naughty, {text}")
-            connection.complain(
-                Grievance(self.name, text, type, spares_role_accounts)
-            )
+            connection.complain(Grievance(self.name, text, type, spares_role_accounts))
             return DECLINED
         self.log(connection, NOTICE, f"fail, {text}")
         return Answer(type.value, text)
@@ -173,6 +175,10 @@ class Plugin:
         log = self.context.log
         if level <= log.level:
             log.line(level, f"{connection.id} ({connection.hook}) {self.name}: {text}")
+
+    def log_server(self, level: int, text: str) -> None:
+        """Write a line of this plugin that belongs to no connection."""
+        self.context.log.server(level, f"{self.name}: {text}")
 
     def log_bug(self, connection: Connection, error: Exception) -> None:
         """Log an exception that this plugin let go: our fault, with its traceback."""

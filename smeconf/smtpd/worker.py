@@ -15,6 +15,8 @@ import socket
 from collections.abc import Callable, Sequence
 
 from smeconf.smtpd.loader import Configuration
+from smeconf.smtpd.log import ERROR
+from smeconf.smtpd.plugin import Plugin
 from smeconf.smtpd.protocol import Connections, SmtpProtocol
 
 DRAIN, STOP, READY = b"d", b"s", b"r"
@@ -22,6 +24,8 @@ DRAIN, STOP, READY = b"d", b"s", b"r"
 # How long a worker that was told to stop waits for commands that are under way.
 STOP_SECONDS = 10.0
 _TICK_SECONDS = 1.0
+# A socket that was accepted becomes a connection within a few turns of the loop.
+_ACCEPT_TURNS = 10
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -62,12 +66,28 @@ class _Worker:
         self._channel.setblocking(False)
         loop.add_reader(self._channel, self._on_message)
         loop.add_signal_handler(signal.SIGTERM, self._stop)
-        ticking = loop.create_task(self._tick())
+        tasks = [loop.create_task(self._tick()), *self._start_plugins()]
         self._tell(READY)
         await self._ended.wait()
-        ticking.cancel()
+        for task in tasks:
+            task.cancel()
         loop.remove_reader(self._channel)
         self._connections.configuration.resolver.close()
+
+    def _start_plugins(self) -> list[asyncio.Task[None]]:
+        loop = asyncio.get_running_loop()
+        plugins = self._connections.configuration.plugins()
+        return [
+            loop.create_task(self._run_plugin(plugin))
+            for plugin in plugins
+            if type(plugin).run is not Plugin.run
+        ]
+
+    async def _run_plugin(self, plugin: Plugin) -> None:
+        try:
+            await plugin.run()
+        except Exception as error:
+            plugin.log_server(ERROR, f"error, {type(error).__name__}: {error}")
 
     def _on_message(self) -> None:
         try:
@@ -87,14 +107,22 @@ class _Worker:
         """Accept no more; end with the last session."""
         self._stop_accepting()
         self._tell(DRAIN)
-        self._connections.when_empty(self._ended.set)
+        self._end_when_empty()
 
     def _stop(self) -> None:
         """Accept no more; end every session between two of its commands."""
         self._stop_accepting()
         self._connections.stop()
-        self._connections.when_empty(self._ended.set)
+        self._end_when_empty()
         asyncio.get_running_loop().call_later(STOP_SECONDS, self._ended.set)
+
+    def _end_when_empty(self, turns: int = _ACCEPT_TURNS) -> None:
+        """End with the last connection, those that were just accepted among them."""
+        if turns:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self._end_when_empty, turns - 1)
+        else:
+            self._connections.when_empty(self._ended.set)
 
     def _stop_accepting(self) -> None:
         for server in self._servers:
