@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from filelock import FileLock
 
 from smeconf.database import DatabaseError
+from smeconf.database.schema import nearest
 from smeconf.paths import Paths, shipped
 from smeconf.services import ServiceError, find_service
 from smeconf.system import FileState, System
@@ -74,7 +75,7 @@ def find_event(name: str, paths: Paths) -> Event:
     ]
     places = [place for place in places if os.path.isdir(place)]
     if not places or "/" in name or name in ("", "actions") or name[0] == ".":
-        raise UnknownEvent(f"{name}: there is no such event")
+        raise UnknownEvent(f"{name}: there is no such event{_nearest(name, paths)}")
     targets: set[str] = set()
     actions: dict[str, str] = {}
     services: dict[str, str] = {}
@@ -271,6 +272,14 @@ class Run:
                 raise EventError(str(error)) from error
             if said:
                 self._say(said)
+
+
+def _nearest(name: str, paths: Paths) -> str:
+    known: set[str] = set()
+    for root in (shipped("events"), os.path.join(paths.site, "events")):
+        if os.path.isdir(root):
+            known.update(os.listdir(root))
+    return nearest(name, sorted(known))
 
 
 def _files_below(root: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ import textwrap
 from smeconf.cli.db import MISSING, Call
 from smeconf.database import DatabaseError
 from smeconf.database.schema import Key, Property, Schema, nearest
+from smeconf.database.values import describe_accepted
 
 
 def show_help(call: Call) -> int:
@@ -15,7 +16,10 @@ def show_help(call: Call) -> int:
     Returns 0.  Raises DatabaseError, with the nearest name, for what is not known.
     """
     words = call.take(0, 2, "[KEY [PROP]]")
-    schema = Schema.load(call.name, call.paths)
+    try:
+        schema = Schema.load(call.name, call.paths)
+    except ValueError as error:
+        raise DatabaseError(str(error)) from error
     if not words:
         return _all_keys(call, schema)
     known = schema.find(words[0], words[0])
@@ -53,7 +57,7 @@ def _of_key(key: str, known: Key) -> str:
 
 
 def _of_property(name: str, rule: Property) -> str:
-    accepted = ", ".join(rule.values) if rule.values else rule.kind
+    accepted = describe_accepted(rule)
     default = "none" if rule.default is None else rule.default or "empty"
     text = textwrap.fill(
         rule.help.strip(), 80, initial_indent="    ", subsequent_indent="    "

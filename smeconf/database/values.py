@@ -37,6 +37,14 @@ def check(rule: Property, value: str) -> str | None:
     return f"must be {accepted}" + ("" if rule.secret else f", not {value[:60]!r}")
 
 
+def describe_accepted(rule: Property) -> str:
+    """Return what ``rule`` accepts, in words."""
+    if rule.values:
+        return "one of " + ", ".join(rule.values)
+    accepted = CHECKS[rule.kind](rule, "\x01")  # which no kind accepts
+    return (accepted or "").rpartition(_AT_FAULT)[2]
+
+
 def is_domain(name: str, least_labels: int = 1) -> bool:
     """Tell whether ``name`` is a host or domain name (RFC 1123, 2.1; ``_`` allowed)."""
     if len(name) > 253:
