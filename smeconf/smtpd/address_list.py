@@ -22,7 +22,7 @@ def parse_entry(text: str) -> str:
             if text[-1] == "."
             else all(len(part) < 5 and _is_hex(part) for part in parts)
         )
-        if not good:
+        if not good or text == ":":
             raise ValueError(f"{text!r} is no beginning of an address")
         return text.lower()
     if "/" in text:

@@ -18,12 +18,13 @@ class DataDecoder:
     alone.
     """
 
-    __slots__ = ("_held", "_is_first", "has_bare_newline")
+    __slots__ = ("_has_dot", "_held", "_is_first", "has_bare_newline")
 
     def __init__(self) -> None:
         # The CRLF that ended the command DATA: the first line may be stuffed, or the
         # end itself.
         self._held = b"\r\n"
+        self._has_dot = False
         self._is_first = True
         self.has_bare_newline = False
 
@@ -31,7 +32,9 @@ class DataDecoder:
         """Take what arrived; return the part of the message that is certain, and,
         when the end was in it, what stood behind the end (else None)."""
         window = self._held + data
-        end = window.find(_END)
+        dot = window.find(b"\r\n.")
+        self._has_dot = dot >= 0
+        end = window.find(_END, dot) if dot >= 0 else -1
         if end >= 0:
             return self._decode(window[: end + 2]), window[end + 5 :]
         # Hold back what may be the beginning of the end or of a stuffed dot: all from
@@ -47,7 +50,7 @@ class DataDecoder:
         pairs = piece.count(b"\r\n")
         if pairs != piece.count(b"\n") or pairs != piece.count(b"\r"):
             self.has_bare_newline = True
-        if b"\r\n." in piece:
+        if self._has_dot:
             piece = piece.replace(b"\r\n.", b"\r\n")
         if self._is_first and piece:
             self._is_first = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,16 +35,17 @@ class Answer:
 
     ``text`` is for the client, a line for each line of the reply; empty means the
     standard text.  ``log_text`` is for our log where that should say more.
+    ``is_denial`` says that this refuses, for now or for good.
     """
 
     verdict: Verdict
     text: str = ""
     log_text: str = ""
+    is_denial: bool = field(init=False)
 
-    @property
-    def is_denial(self) -> bool:
-        """Whether this refuses, for now or for good."""
-        return self.verdict in _DENIALS
+    def __post_init__(self) -> None:
+        # Asked several times a message, of answers that are mostly constants.
+        object.__setattr__(self, "is_denial", self.verdict in _DENIALS)
 
 
 _DENIALS = {
@@ -129,11 +130,10 @@ class PluginList:
                 answer = hook(connection, *arguments)
                 if not isinstance(answer, Answer):
                     answer = await answer
+                if answer.verdict is not Verdict.DECLINED:
+                    return answer, plugin
             except Exception as error:
                 plugin.log_bug(connection, error)
-                continue
-            if answer.verdict is not Verdict.DECLINED:
-                return answer, plugin
         return DECLINED, None
 
     async def inform(self, name: str, connection: Connection, *arguments: Any) -> None:

@@ -60,10 +60,12 @@ class Connections:
                 protocol.close("4.4.2", "Too long silent, closing")
 
     def stop(self) -> None:
-        """End all connections, each as soon as it is between two commands."""
+        """End all connections, each as soon as it is between two commands, the text
+        of a message being part of DATA."""
         self.stopping = True
         for protocol in list(self.open):
-            protocol.close("4.3.2", "Shutting down, try again later")
+            if not protocol.is_receiving:
+                protocol.close("4.3.2", "Shutting down, try again later")
 
 
 class SmtpProtocol(asyncio.Protocol):
@@ -80,6 +82,11 @@ class SmtpProtocol(asyncio.Protocol):
         self._client_ended = False
         self._is_paused = False
         self.last_heard = self._loop.time()
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether the client is sending a message."""
+        return self._session is not None and self._session.is_receiving
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet a new client."""

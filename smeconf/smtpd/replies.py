@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from smeconf.smtpd.hooks import Answer, Verdict
 
@@ -74,6 +75,7 @@ def denial_reply(hook: str, answer: Answer) -> bytes:
     return reply(refusal.code, refusal.enhanced, *text.split("\n"))
 
 
+@lru_cache(maxsize=512)  # most replies are of a few kinds
 def reply(code: int, enhanced: str, *lines: str) -> bytes:
     """Return a reply, each line safe for the wire and at most 512 bytes long.
 

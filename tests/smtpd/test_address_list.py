@@ -48,7 +48,17 @@ def test_entry_holds_its_addresses_and_no_other(
 
 @pytest.mark.parametrize(
     "entry",
-    ["", "host.test", "192.0.2", "192.0.2.256", "256.", "a.", ".", "1.2.3.4/33", "1::g"],
+    [
+        "",
+        "host.test",
+        "192.0.2",
+        "192.0.2.256",
+        "256.",
+        "a.",
+        ".",
+        "1.2.3.4/33",
+        "1::g",
+    ],
 )
 def test_what_is_no_entry_is_refused(entry: str) -> None:
     with pytest.raises(ValueError, match=r".+"):

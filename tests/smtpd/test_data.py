@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -33,7 +35,7 @@ def decode(packets: list[bytes]) -> tuple[bytes, bytes | None, DataDecoder]:
 
 def packets_of(stream: bytes, cuts: list[int]) -> list[bytes]:
     edges = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
-    return [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [stream[a:b] for a, b in itertools.pairwise(edges)]
 
 
 bits = [b"\r\n", b"\r", b"\n", b".", b"a", b"..", b"\r\n.", b"\r\n.\r\n", b"\n.\n"]

@@ -99,7 +99,7 @@ def stand_in(tmp_path: Path, plugins: PluginList, **settings: Any) -> Any:
         "log_level": 7,
     }
     return Configuration(
-        settings=ServerSettings(**{**values, **settings}),  # type: ignore[arg-type]
+        settings=ServerSettings(**{**values, **settings}),
         lists={"0": plugins},
         relay_clients=AddressList(()),
         resolver=Resolver([("127.0.0.1", 9)]),
@@ -190,12 +190,10 @@ class Wire(asyncio.Transport):
         return [text_of(one) for one in taken]
 
 
-def on_wire(
-    configuration: Configuration, connections: Connections | None = None
-) -> tuple[SmtpProtocol, Wire]:
+def on_wire(connections: Connections) -> tuple[SmtpProtocol, Wire]:
     """A protocol on a wire, its greeting still to be taken; needs a running loop."""
     wire = Wire()
-    protocol = SmtpProtocol(connections or Connections(configuration, 1))
+    protocol = SmtpProtocol(connections)
     protocol.connection_made(wire)
     return protocol, wire
 
@@ -302,7 +300,12 @@ class Filter:
 
     def __enter__(self) -> Filter:
         self.start()
-        self.wait_for("serving on")
+        try:
+            self.wait_for("serving on")
+        except BaseException:
+            self.process.kill()
+            self._join()
+            raise
         return self
 
     def __exit__(
@@ -319,9 +322,7 @@ class Filter:
             status = self.process.wait(SECONDS)
         finally:
             self.process.kill()
-            self._reader.join()
-            assert self.process.stderr is not None
-            self.process.stderr.close()
+            self._join()
         if kind is None:
             assert status == 0, self.log
 
@@ -334,8 +335,21 @@ class Filter:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
-        self._reader = threading.Thread(target=self._read_log)
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
+
+    def wait_until_ended(self) -> int:
+        """Wait for the process to end by itself; return its exit status."""
+        try:
+            return self.process.wait(SECONDS)
+        finally:
+            self.process.kill()
+            self._join()
+
+    def _join(self) -> None:
+        self._reader.join(SECONDS)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
 
     def _read_log(self) -> None:
         assert self.process.stderr is not None

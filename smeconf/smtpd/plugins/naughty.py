@@ -76,9 +76,7 @@ class Naughty(Plugin):
             return DECLINED
         whom = tuple(recipients)
         spared = bool(whom) and all(one.is_role_account for one in whom)
-        grievances = [
-            one for one in found if not (spared and one.spares_role_accounts)
-        ]
+        grievances = [one for one in found if not (spared and one.spares_role_accounts)]
         if not grievances:
             return DECLINED
         why = "; ".join(f"({one.plugin}) {one.text}" for one in grievances)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from smeconf.smtpd.plugin import Context, Plugin, argument
 from smeconf.smtpd.state import Connection
 
 _PARTS = ("tmp", "new", "cur")
+_SIGN = re.compile("%[ldu]")
 
 
 def _octal(word: str) -> int:
@@ -92,29 +94,36 @@ class Maildir(Plugin):
     def _deliver(
         self, name: str, places: list[tuple[str, bytes]], message: Message
     ) -> None:
-        """Write every copy, then make them visible.  Raises OSError."""
-        written: list[tuple[str, str]] = []
+        """Write every copy, then make them visible.
+
+        Raises OSError, and leaves none behind.
+        """
+        begun: list[str] = []
         try:
             for directory, envelope in places:
                 if self.settings.pattern:
                     for part in _PARTS:
-                        os.makedirs(os.path.join(directory, part), 0o700, True)
-                temporary = os.path.join(directory, "tmp", name)
-                written.append((directory, temporary))
+                        _make_durably(os.path.join(directory, part))
+                begun.append(directory)
                 _write_durably(
-                    temporary,
+                    os.path.join(directory, "tmp", name),
                     itertools.chain([envelope], message.pieces()),
                     self.settings.mode,
                 )
-            for directory, temporary in written:
-                os.rename(temporary, os.path.join(directory, "new", name))
+            for directory in begun:
+                os.rename(
+                    os.path.join(directory, "tmp", name),
+                    os.path.join(directory, "new", name),
+                )
+            for directory in begun:
+                _fsync_directory(os.path.join(directory, "new"))
         except BaseException:
-            for _, temporary in written:
-                if os.path.exists(temporary):
-                    os.unlink(temporary)
+            for directory in begun:
+                for part in ("tmp", "new"):
+                    path = os.path.join(directory, part, name)
+                    if os.path.exists(path):
+                        os.unlink(path)
             raise
-        for directory, _ in written:
-            _fsync_directory(os.path.join(directory, "new"))
 
     def _file_name(self) -> str:
         now = time.time()
@@ -131,10 +140,11 @@ def _fill_in(pattern: str, recipient: Address) -> str:
         "%d": recipient.domain,
         "%u": f"{recipient.local}@{recipient.domain}",
     }
-    for sign, value in values.items():
-        safe = value.lower().replace("/", "_").lstrip(".") or "_"
-        pattern = pattern.replace(sign, safe)
-    return pattern
+    # At one go: a local part may look like a sign itself.
+    return _SIGN.sub(
+        lambda sign: values[sign[0]].lower().replace("/", "_").lstrip(".") or "_",
+        pattern,
+    )
 
 
 def _envelope(sender: Address, recipients: list[Address]) -> bytes:
@@ -164,6 +174,19 @@ def _make_directories(path: str, uid: int, gid: int) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     os.mkdir(path, 0o700)
     os.chown(path, uid, gid)
+
+
+def _make_durably(path: str) -> None:
+    """Make a directory, and what lies above it, so that they outlast a power cut."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    _make_durably(parent)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass  # another worker was faster
+    _fsync_directory(parent)
 
 
 def _fsync_directory(path: str) -> None:

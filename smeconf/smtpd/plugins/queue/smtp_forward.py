@@ -15,6 +15,7 @@ the client is asked to try again later.
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,14 +24,18 @@ from smeconf.smtpd.message import Message
 from smeconf.smtpd.plugin import Context, Plugin, argument, option
 from smeconf.smtpd.state import Connection, Transaction
 
+# Enhanced codes of the other server's lines: our own reply brings its own.
+_ENHANCED = re.compile(r"(^| / )[245]\.\d{1,3}\.\d{1,3} ")
+
 
 class _Refused(Exception):
     """The other server's reply to a step, where it was not what is needed."""
 
     def __init__(self, step: str, code: int, text: str) -> None:
         super().__init__(f"{step}: {code} {text}")
-        self.code = code
         self.text = text
+        # What it says before MAIL is not said of this message.
+        self.is_final = 500 <= code < 600 and step not in ("greeting", "EHLO")
 
 
 class SmtpForward(Plugin):
@@ -67,8 +72,8 @@ class SmtpForward(Plugin):
             text = await self._converse(transaction, message)
         except _Refused as refused:
             self.log_error(connection, f"{where} answered {refused}")
-            if 500 <= refused.code < 600:
-                return deny(refused.text)
+            if refused.is_final:
+                return deny(_ENHANCED.sub(r"\1", refused.text))
             return denysoft("The next server is not ready, try again later")
         except (OSError, TimeoutError, EOFError, ValueError) as error:
             why = str(error) or type(error).__name__
