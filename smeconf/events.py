@@ -133,12 +133,12 @@ class Run:
         with FileLock(os.path.join(self._paths.state, "event.lock")):
             changes = self._changes()
             self._check(changes)
-            self._install(changes)
             try:
+                self._install(changes)
                 self._run_actions()
                 if with_services:
                     self._adjust_services()
-            except EventError:
+            except BaseException:  # an interrupt from the keyboard, too
                 self._restore(changes)
                 raise
         return changes
@@ -220,17 +220,14 @@ class Run:
             raise EventError(said or f"{' '.join(words)} refused /{directory}")
 
     def _install(self, changes: list[Change]) -> None:
-        done: list[Change] = []
         try:
             for change in changes:
-                done.append(change)
                 if change.is_of_content:
                     self._system.replace(change.path, change.new)
                     self._say(f"expanded /{change.target}")
                 else:
                     self._system.repair(change.path, change.new)
         except OSError as error:
-            self._restore(done)
             raise EventError(
                 f"/{change.target}: cannot be written: {error.strerror}"
             ) from error
@@ -241,8 +238,12 @@ class Run:
             try:
                 if change.old is None:
                     self._system.remove(change.path)
-                elif self._system.find(change.path) != change.old:
+                    continue
+                now = self._system.find(change.path)
+                if now is None or now.data != change.old.data:
                     self._system.replace(change.path, change.old)
+                elif now != change.old:
+                    self._system.repair(change.path, change.old)
             except OSError as error:
                 self._say(f"/{change.target}: cannot be put back: {error.strerror}")
 

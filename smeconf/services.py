@@ -50,7 +50,7 @@ class OwnDaemon:
             return f"{self.name} is not running: what was installed waits for it"
         if not answer["ok"]:
             raise ServiceError(
-                f"{self.name} keeps its old configuration: {answer['error']}"
+                f"{self.name} keeps its old configuration: {answer.get('error')}"
             )
         return ""
 
@@ -72,7 +72,9 @@ class OwnDaemon:
                     if not piece:
                         break
                     answer += piece
-                read: dict[str, object] = json.loads(answer)
+                read = json.loads(answer) if answer else None
+                if not isinstance(read, dict) or not isinstance(read.get("ok"), bool):
+                    raise ValueError(f"it said {answer[:60]!r}")
                 return read
             except (OSError, ValueError) as error:
                 raise ServiceError(

@@ -89,7 +89,6 @@ def db() -> NoReturn:
 def _main(program: str, name: str | None) -> NoReturn:
     try:
         status = run(program, name, [_as_stored(word) for word in sys.argv[1:]])
-        sys.stdout.flush()
     except UsageError as error:
         _complain(f"{program}: {error} ({program} --help lists the verbs)")
         status = USAGE
@@ -97,6 +96,10 @@ def _main(program: str, name: str | None) -> NoReturn:
         _complain(f"{program}: {error}")
         status = MISSING
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = MISSING
+    except OSError as error:
+        _complain(f"{program}: standard output: {error.strerror}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = MISSING
     except KeyboardInterrupt:
@@ -148,7 +151,9 @@ def run(program: str, name: str | None, words: list[str]) -> int:
         return USAGE
     paths = Paths(options.root)
     database = Database(paths.database(name))
-    call = Call(words[0], words[1:], database.name, paths, options.force)
+    # By the database's own name, whatever file ESMITH_CONFIG_DB gives it.
+    own_name = os.path.basename(name)
+    call = Call(words[0], words[1:], own_name, paths, options.force)
     status = _run_verb(call, database)
     _write("".join(call.output))
     return status
@@ -282,8 +287,11 @@ def _as_stored(word: str) -> str:
 
 
 def _write(text: str) -> None:
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+    if text and sys.stdout is not None:  # None where it was closed by the caller
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+        sys.stdout.flush()
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(text.encode("utf-8", "replace").decode() + "\n")
+    if sys.stderr is not None:
+        sys.stderr.write(text.encode("utf-8", "replace").decode() + "\n")

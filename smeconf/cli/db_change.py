@@ -202,7 +202,7 @@ def _check_property(
         return
     rule = known.properties.get(name)
     if rule is None:
-        if sys.stderr.isatty():
+        if sys.stderr is not None and sys.stderr.isatty():
             hint = nearest(name, list(known.properties))
             sys.stderr.write(
                 f"{call.name} {key}: warning: no property {name} is known{hint}\n"

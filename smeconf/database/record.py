@@ -49,6 +49,10 @@ def encode(value: str) -> str:
         raise FormatError(
             "a blank at the end cannot be stored: blanks at a record's end are dropped"
         )
+    return _escape(value)
+
+
+def _escape(value: str) -> str:
     return value.replace("|", "\\|").replace("\n", "\\n")
 
 
@@ -83,6 +87,15 @@ def check_property(name: str) -> None:
         raise FormatError(f"property {name!r}: a name cannot end with a blank")
 
 
+def _check_type(type: str) -> None:
+    if type.strip(BLANKS) != type:
+        raise FormatError(f"type {type!r}: a type cannot begin or end with a blank")
+    try:
+        encode(type)
+    except FormatError as error:
+        raise FormatError(f"type {type!r}: {error}") from None
+
+
 def byte_order(text: str) -> bytes:
     """Sort key: the order of the bytes on disk, as e-smith sorts."""
     return text.encode("utf-8", "surrogateescape")
@@ -111,26 +124,33 @@ class Record:
             decode(fields[0]), dict(zip(names, map(decode, values), strict=True))
         )
 
-    def format(self) -> str:
+    def format(self, stored: Record | None = None) -> str:
         """Return the part of the line after ``=``, properties in byte order.
 
-        Raises FormatError naming what the format cannot hold.
+        Raises FormatError naming what the format cannot hold.  Of ``stored``, the
+        record as it was, what e-smith wrote and we would refuse may stay, as long as
+        it comes back the same.
         """
-        if self.type.strip(BLANKS) != self.type:
-            raise FormatError(
-                f"type {self.type!r}: a type cannot begin or end with a blank"
-            )
-        try:
-            fields = [encode(self.type)]
-        except FormatError as error:
-            raise FormatError(f"type {self.type!r}: {error}") from None
+        if stored is None or self.type != stored.type:
+            _check_type(self.type)
+        kept = {} if stored is None else stored.properties
+        fields = [_escape(self.type)]
         for name in sorted(self.properties, key=byte_order):
-            check_property(name)
-            try:
-                fields += (name, encode(self.properties[name]))
-            except FormatError as error:
-                raise FormatError(f"property {name}: {error}") from None
-        return "|".join(fields)
+            value = self.properties[name]
+            if kept.get(name) != value:
+                check_property(name)
+                try:
+                    encode(value)
+                except FormatError as error:
+                    raise FormatError(f"property {name}: {error}") from None
+            fields += (name, _escape(value))
+        raw = "|".join(fields)
+        if stored is not None and Record.parse(raw.strip(BLANKS)) != self:
+            raise FormatError(
+                "what is stored ends in a blank or a backslash, and would not come "
+                "back the same beside this change"
+            )
+        return raw
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -216,7 +236,8 @@ class Document:
         Raises FormatError, and changes nothing, where the format cannot hold it.
         """
         check_key(key)
-        raw = record.format()
+        stored = self.find(key)
+        raw = record.format(stored)
         if self.find_raw(key) == raw:
             return
         number = self._index.get(key)

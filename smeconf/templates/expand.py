@@ -71,7 +71,7 @@ class Expander:
             why = _why(error) + (f" (last read: {read})" if read else "")
             raise TemplateError(f"{fragment.path}:{line}: {why}") from error
         for name, value in vars(module).items():
-            if not name.startswith("_") and name != "name":
+            if not name.startswith("_"):
                 variables[name] = value
         return str(module)
 
@@ -148,6 +148,11 @@ class _Environment(jinja2.sandbox.SandboxedEnvironment):
     def getitem(self, obj: Any, argument: Any) -> Any:
         if isinstance(obj, RecordView) and isinstance(argument, str):
             return self._property(obj, argument)
+        if isinstance(obj, DatabaseView) and isinstance(argument, str):
+            try:
+                return obj[argument]
+            except KeyError:
+                return self.undefined(hint=obj.describe_missing(argument))
         return super().getitem(obj, argument)
 
     def _property(self, record: RecordView, name: str) -> Any:

@@ -97,10 +97,18 @@ class Layers:
                     return directory, _words(path, command)
         return None
 
-    def _gather(self, target: str) -> tuple[dict[str, Fragment], bool]:
-        """Return fragments by name, and whether any layer is a directory."""
-        base = self.metadata(target).template
-        found, is_directory = self._gather(base) if base else ({}, False)
+    def _gather(
+        self, target: str, above: tuple[str, ...] = ()
+    ) -> tuple[dict[str, Fragment], bool]:
+        """Return fragments by name, and whether any layer is a directory.
+
+        ``above`` are the targets whose template this one is.
+        """
+        base = self.metadata(target).template.strip("/")
+        above = (*above, target)
+        if base in above:
+            raise TargetError(f"/{above[0]}: its template stands on /{base} in a ring")
+        found, is_directory = self._gather(base, above) if base else ({}, False)
         for root in self._roots:
             place = os.path.join(root, target)
             if os.path.isfile(place):

@@ -138,6 +138,10 @@ class DatabaseView:
             raise KeyError(key)
         return found
 
+    def describe_missing(self, key: str) -> str:
+        """Return what to say of a record that is not there."""
+        return f"{self._name} has no record {key}{nearest(key, self.keys())}"
+
     def of_type(self, type: str) -> list[str]:
         """Return the keys of records of a type, in byte order."""
         document = self._snapshot.document(self._name)
