@@ -73,12 +73,17 @@ class Paths:
             return path
         if name.startswith("/"):
             return name
-        path = os.path.join(self.root, "home/e-smith/db", name)
+        path = os.path.join(self.databases, name)
         if not os.path.exists(path):
             legacy = os.path.join(self.root, "home/e-smith", name)
             if os.path.isfile(legacy):
                 return legacy
         return path
+
+    @property
+    def databases(self) -> str:
+        """The directory of the databases: SME's place."""
+        return self.under("home/e-smith/db")
 
     @property
     def site(self) -> str:

@@ -39,14 +39,24 @@ _VERBS = """\
     getprop    KEY PROP                       one value
     setprop    KEY PROP VALUE [PROP VALUE]…   set properties, all in one write
     delprop    KEY PROP…                      remove properties
+    listadd    KEY PROP ITEM                  put an item into a comma list
+    listdel    KEY PROP ITEM                  take one out
     batch                                     verbs from standard input, a line each,
                                               words quoted as in a shell: all or none
+    history    [KEY [PROP]]                   who changed what, when and why
+    rollback   REVISION                       undo all changes since that revision
+    export                                    all records as JSON
+    import                                    records from JSON on standard input
     help       [KEY [PROP]]                   what is known of keys and properties
 
 Options stand before the verb:
-    --force      store what the schema refuses; let set wipe a service's record
-    --root DIR   the root that home/e-smith/db lies under (else SMECONF_ROOT, else /)
-    --help       this text
+    --force        store what the schema refuses; let set wipe a service's record
+    --expect OLD   setprop: change the property only if that is its value now
+    --reason TEXT  why, for the history
+    --json         keys, print, show, history: as JSON
+    --plan         import, rollback: show the changes, write nothing; exit 2 if any
+    --root DIR     what home/e-smith/db lies under, else SMECONF_ROOT, else /
+    --help         this text
 """
 
 
@@ -54,20 +64,58 @@ class UsageError(Exception):
     """Words that do not fit the verb; exit 255, as scripts know it."""
 
 
-class Call:
-    """One verb with its words, and where its output goes."""
+class Options:
+    """What stands before the verb."""
 
-    __slots__ = ("force", "name", "output", "paths", "verb", "words")
+    __slots__ = ("expect", "force", "help", "json", "plan", "reason", "root")
+
+    def __init__(self) -> None:
+        self.root: str | None = None
+        self.expect: str | None = None
+        self.reason = ""
+        self.force = self.json = self.plan = self.help = False
+
+    def take(self, words: list[str]) -> list[str]:
+        """Read the options in front of ``words``; return the rest."""
+        while words and words[0].startswith("--"):
+            option, equals, value = words[0].partition("=")
+            words = words[1:]
+            name = option[2:]
+            if name in ("force", "json", "plan", "help") and not equals:
+                setattr(self, name, True)
+            elif name in ("root", "expect", "reason") and (equals or words):
+                if not equals:
+                    value, words = words[0], words[1:]
+                setattr(self, name, value)
+            else:
+                raise UsageError(f"no option {option}, or it lacks its value")
+        return words
+
+
+class Call:
+    """One verb with its words, the database it is for, and its output."""
+
+    __slots__ = ("database", "options", "output", "paths", "verb", "words")
 
     def __init__(
-        self, verb: str, words: list[str], name: str, paths: Paths, force: bool
+        self,
+        verb: str,
+        words: list[str],
+        database: Database,
+        paths: Paths,
+        options: Options,
     ) -> None:
         self.verb = verb
         self.words = words
-        self.name = name
+        self.database = database
         self.paths = paths
-        self.force = force
+        self.options = options
         self.output: list[str] = []
+
+    @property
+    def name(self) -> str:
+        """The database's name, for messages."""
+        return self.database.name
 
     def take(self, least: int, most: int, form: str) -> list[str]:
         """Return the words; raise UsageError unless there are that many."""
@@ -107,39 +155,13 @@ def _main(program: str, name: str | None) -> NoReturn:
     sys.exit(status)
 
 
-class _Options:
-    """What stands before the verb."""
-
-    __slots__ = ("force", "help", "root")
-
-    def __init__(self) -> None:
-        self.root: str | None = None
-        self.force = False
-        self.help = False
-
-    def take(self, words: list[str]) -> list[str]:
-        """Read the options in front of ``words``; return the rest."""
-        while words and words[0].startswith("--"):
-            option, equals, value = words[0].partition("=")
-            words = words[1:]
-            if option == "--force" and not equals:
-                self.force = True
-            elif option == "--help" and not equals:
-                self.help = True
-            elif option == "--root" and (equals or words):
-                self.root, words = (value, words) if equals else (words[0], words[1:])
-            else:
-                raise UsageError(f"no option {option}")
-        return words
-
-
 def run(program: str, name: str | None, words: list[str]) -> int:
     """Run one command line; return its exit status.
 
     ``name`` is the database, None where the first word names it.  Raises UsageError
     and DatabaseError.
     """
-    options = _Options()
+    options = Options()
     words = options.take(words)
     if name is None and words:
         name, words = words[0], options.take(words[1:])
@@ -150,50 +172,66 @@ def run(program: str, name: str | None, words: list[str]) -> int:
         _complain(_usage(program).rstrip("\n"))
         return USAGE
     paths = Paths(options.root)
-    database = Database(paths.database(name))
-    # By the database's own name, whatever file ESMITH_CONFIG_DB gives it.
-    own_name = os.path.basename(name)
-    call = Call(words[0], words[1:], own_name, paths, options.force)
-    status = _run_verb(call, database)
+    call = Call(words[0], words[1:], Database.open(name, paths), paths, options)
+    status = _run_verb(call)
     _write("".join(call.output))
     return status
 
 
-def _run_verb(call: Call, database: Database) -> int:
+def _run_verb(call: Call) -> int:
     if call.verb in READING:
-        return READING[call.verb](call, database.read())
-    if call.verb == "help":
+        return READING[call.verb](call, call.database.read())
+    act = _find_rare(call.verb)
+    if act is not None:
+        return act(call)
+    from smeconf.cli.db_change import CHANGING
+
+    change = CHANGING.get(call.verb)
+    if change is None:
+        raise UsageError(f"no verb {call.verb}")
+    with call.database.transaction(call.options.reason) as records:
+        return change(call, records)
+
+
+def _find_rare(verb: str) -> Callable[[Call], int] | None:
+    """Return a verb that brings its own imports."""
+    if verb == "help":
         from smeconf.cli.db_help import show_help
 
-        return show_help(call)
-    from smeconf.cli import db_change
+        return show_help
+    if verb == "batch":
+        from smeconf.cli.db_change import batch
 
-    if call.verb == "batch":
-        return db_change.batch(call, database)
-    if call.verb in db_change.CHANGING:
-        with database.transaction() as records:
-            return db_change.CHANGING[call.verb](call, records)
-    raise UsageError(f"no verb {call.verb}")
+        return batch
+    if verb in ("history", "rollback"):
+        from smeconf.cli import db_history
+
+        return db_history.VERBS[verb]
+    if verb in ("export", "import"):
+        from smeconf.cli import db_json
+
+        return db_json.VERBS[verb]
+    return None
 
 
 def _keys(call: Call, records: Records) -> int:
     call.take(0, 0, "no words")
     keys = records.keys()
+    if call.options.json:
+        return _put_json(call, keys, bool(keys))
     call.output += (f"{key}\n" for key in keys)
     return 0 if keys else MISSING
 
 
 def _print(call: Call, records: Records) -> int:
-    def line(key: str) -> str:
+    def line(key: str, record: Record) -> str:
         return f"{key}={records.find_raw(key)}\n"
 
     return _each_record(call, records, line)
 
 
 def _show(call: Call, records: Records) -> int:
-    def lines(key: str) -> str:
-        record = records.find(key)
-        assert record
+    def lines(key: str, record: Record) -> str:
         properties = (f"    {line}" for line in _property_lines(record))
         return f"{key}={record.type}\n" + "".join(properties)
 
@@ -201,22 +239,35 @@ def _show(call: Call, records: Records) -> int:
 
 
 def _printtype(call: Call, records: Records) -> int:
-    def line(key: str) -> str:
-        record = records.find(key)
-        assert record
+    def line(key: str, record: Record) -> str:
         return f"{key}={record.type}\n"
 
     return _each_record(call, records, line)
 
 
-def _each_record(call: Call, records: Records, text: Callable[[str], str]) -> int:
+def _each_record(
+    call: Call, records: Records, text: Callable[[str, Record], str]
+) -> int:
     """Put out the text of the key that is given, or of all."""
     words = call.take(0, 1, "[KEY]")
-    keys = words or records.keys()
-    if not keys or records.find_raw(keys[0]) is None:
-        return MISSING
-    call.output += map(text, keys)
-    return 0
+    found = {
+        key: record
+        for key in words or records.keys()
+        if (record := records.find(key)) is not None
+    }
+    if call.options.json:
+        from smeconf.cli.db_json import as_json
+
+        return _put_json(call, as_json(found), bool(found))
+    call.output += (text(key, record) for key, record in found.items())
+    return 0 if found else MISSING
+
+
+def _put_json(call: Call, value: object, is_found: bool) -> int:
+    from smeconf.cli.db_json import dump
+
+    call.output.append(dump(value))
+    return 0 if is_found else MISSING
 
 
 def _property_lines(record: Record) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 from smeconf.cli.db import MISSING, READING, Call, UsageError
-from smeconf.database import Database, DatabaseError, Record, Transaction
+from smeconf.database import DatabaseError, Record, Transaction
 from smeconf.database.schema import Key, Property, Schema, nearest
 
 TYPE_CHECKING = False
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 def _set(call: Call, records: Transaction) -> int:
     key, type, properties = _record_words(call)
     old = records.find(key)
-    schema = _schema(call)
-    if old and old.type == "service" and type != "service" and not call.force:
+    schema = call.database.schema
+    if old and old.type == "service" and type != "service" and not call.options.force:
         raise DatabaseError(
             f"{call.name} {key}: is a service, and set would wipe its properties; "
             f"setprop changes properties (--force sets it all the same)"
         )
-    _check_record(call, schema, key, type, properties)
+    check_record(call, schema, key, type, properties)
     records.put(key, Record(type, properties))
     return 0
 
@@ -39,7 +39,7 @@ def _setdefault(call: Call, records: Transaction) -> int:
     if type in ("", "0"):
         raise UsageError("setdefault takes a type that is neither empty nor 0")
     if records.find_raw(key) is None:
-        _check_record(call, _schema(call), key, type, properties)
+        check_record(call, call.database.schema, key, type, properties)
         records.put(key, Record(type, properties))
     return 0
 
@@ -60,7 +60,7 @@ def _settype(call: Call, records: Transaction) -> int:
     record = records.find(key)
     if record is None:
         return MISSING
-    _check_type(call, _schema(call).find(key), key, type)
+    _check_type(call, call.database.schema.find(key), key, type)
     record.type = type
     records.put(key, record)
     return 0
@@ -69,16 +69,45 @@ def _settype(call: Call, records: Transaction) -> int:
 def _setprop(call: Call, records: Transaction) -> int:
     key, *words = call.take(3, 10**6, "KEY PROP VALUE [PROP VALUE]…")
     properties = _pairs(call, words)
-    schema = _schema(call)
+    schema = call.database.schema
     record = records.find(key)
     if record is None:
-        record = _new_record(call, schema, key)
+        record = new_record(call, schema, key)
     known = schema.find(key, record.type)
     for name, value in properties.items():
-        _check_property(call, known, key, name, value)
+        check_property(call, known, key, name, value)
+    if call.options.expect is not None:
+        _check_expected(call, key, properties, record)
     record.properties.update(properties)
     records.put(key, record)
     return 0
+
+
+def _check_expected(
+    call: Call, key: str, properties: dict[str, str], record: Record
+) -> None:
+    """Refuse where the property is not what --expect says; absent counts as empty."""
+    if len(properties) != 1:
+        raise UsageError("--expect goes with one property")
+    (name,) = properties
+    now = record.properties.get(name, "")
+    if now != call.options.expect:
+        raise DatabaseError(
+            f"{call.name} {key} {name}: is {now!r}, not {call.options.expect!r} as "
+            f"expected; nothing was changed"
+        )
+
+
+def _listadd(call: Call, records: Transaction) -> int:
+    from smeconf.cli.db_list import add
+
+    return add(call, records)
+
+
+def _listdel(call: Call, records: Transaction) -> int:
+    from smeconf.cli.db_list import remove
+
+    return remove(call, records)
 
 
 def _delprop(call: Call, records: Transaction) -> int:
@@ -98,10 +127,12 @@ CHANGING: dict[str, Change] = {
     "settype": _settype,
     "setprop": _setprop,
     "delprop": _delprop,
+    "listadd": _listadd,
+    "listdel": _listdel,
 }
 
 
-def batch(call: Call, database: Database) -> int:
+def batch(call: Call) -> int:
     """Run the verbs of standard input in one transaction, all or nothing.
 
     Returns 0.  Raises DatabaseError naming the line that failed; then nothing of it
@@ -109,7 +140,7 @@ def batch(call: Call, database: Database) -> int:
     """
     call.take(0, 0, "no words: its verbs come from standard input, a line each")
     text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
-    with database.transaction() as records:
+    with call.database.transaction(call.options.reason) as records:
         for number, line in enumerate(text.split("\n"), 1):
             if line.strip() and not line.lstrip().startswith("#"):
                 call.output += _batch_line(call, records, number, line)
@@ -121,7 +152,7 @@ def _batch_line(call: Call, records: Transaction, number: int, line: str) -> lis
 
     try:
         verb, *words = shlex.split(line)
-        one = Call(verb, words, call.name, call.paths, call.force)
+        one = Call(verb, words, call.database, call.paths, call.options)
         act = CHANGING.get(verb) or READING.get(verb)
         if act is None:
             raise UsageError(f"no verb {verb}" + nearest(verb, [*CHANGING, *READING]))
@@ -147,20 +178,7 @@ def _pairs(call: Call, words: list[str]) -> dict[str, str]:
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
-_loaded: dict[str, Schema] = {}
-
-
-def _schema(call: Call) -> Schema:
-    """Return the schema of the call's database, loaded once in a batch."""
-    if call.name not in _loaded:
-        try:
-            _loaded[call.name] = Schema.load(call.name, call.paths)
-        except ValueError as error:
-            raise DatabaseError(str(error)) from error
-    return _loaded[call.name]
-
-
-def _new_record(call: Call, schema: Schema, key: str) -> Record:
+def new_record(call: Call, schema: Schema, key: str) -> Record:
     """Return the record that the schema gives a key that does not exist yet."""
     known = schema.find(key) if schema.knows_key(key) else None
     if known is None:
@@ -174,17 +192,17 @@ def _new_record(call: Call, schema: Schema, key: str) -> Record:
     return Record(known.type or "", known.defaults())
 
 
-def _check_record(
+def check_record(
     call: Call, schema: Schema, key: str, type: str, properties: dict[str, str]
 ) -> None:
     known = schema.find(key, type)
     _check_type(call, known, key, type)
     for name, value in properties.items():
-        _check_property(call, known, key, name, value)
+        check_property(call, known, key, name, value)
 
 
 def _check_type(call: Call, known: Key | None, key: str, type: str) -> None:
-    if known is None or call.force:
+    if known is None or call.options.force:
         return
     if known.value is not None:
         _refuse_fault(f"{call.name} {key}", known.value, type)
@@ -195,7 +213,7 @@ def _check_type(call: Call, known: Key | None, key: str, type: str) -> None:
         )
 
 
-def _check_property(
+def check_property(
     call: Call, known: Key | None, key: str, name: str, value: str
 ) -> None:
     if known is None:
@@ -207,7 +225,7 @@ def _check_property(
             sys.stderr.write(
                 f"{call.name} {key}: warning: no property {name} is known{hint}\n"
             )
-    elif not call.force:
+    elif not call.options.force:
         _refuse_fault(f"{call.name} {key} {name}", rule, value)
 
 

@@ -1,13 +1,12 @@
 """The key/property database: e-smith's files, exact, durable and fast.
 
-from smeconf.database import Database
+    from smeconf.database import Database
 
-with Database("/home/e-smith/db/configuration").transaction() as records:
-    qpsmtpd = records.find("qpsmtpd")
-    qpsmtpd.properties["DNSBL"] = "enabled"
-    records.put("qpsmtpd", qpsmtpd)
+    with Database.open("configuration").transaction("why") as records:
+        records["qpsmtpd"]["DNSBL"] = "enabled"
 """
 
+from smeconf.database.history import Entry
 from smeconf.database.record import Document, FormatError, Record
 from smeconf.database.store import Database, DatabaseError, Transaction
 
@@ -15,6 +14,7 @@ __all__ = [
     "Database",
     "DatabaseError",
     "Document",
+    "Entry",
     "FormatError",
     "Record",
     "Transaction",

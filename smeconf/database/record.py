@@ -182,43 +182,50 @@ class Document:
     Only the lines of changed records differ afterwards: comments, odd lines and
     records written by others stay as they were.  Of a key that stands twice the last
     line counts, as in e-smith, and a change leaves that one alone.
+
+    The first few keys are sought in the text as it is; only when more are wanted is
+    every line looked at.  Most commands want one.
     """
 
-    __slots__ = ("_added", "_index", "_lines", "_shadowed", "changed")
+    __slots__ = ("_added", "_lines", "_places", "_shadowed", "_sought", "_text")
 
     def __init__(self, text: str) -> None:
-        lines = text.split("\n")
-        if lines[-1] == "":
-            lines.pop()
-        self._lines: list[str | None] = list(lines)
-        self._index: dict[str, int] = {}
+        if text and not text.endswith("\n"):
+            text += "\n"  # cut short, or written by hand
+        self._text = text
+        self._sought = 0
+        self._lines: list[str | None] = []
+        self._places: dict[str, int] | None = None  # key -> number of its line
         self._shadowed: dict[str, list[int]] = {}  # earlier lines of a key
         self._added: dict[str, str] = {}  # records that have no line yet
-        self.changed = False
-        index = self._index
-        for number, line in enumerate(lines):
-            key = line.partition("=")[0].strip(BLANKS)
-            if key and key[0] != "#":
-                if key in index:
-                    self._shadowed.setdefault(key, []).append(index[key])
-                index[key] = number
 
     def __contains__(self, key: str) -> bool:
-        return key in self._index or key in self._added
+        return self.find_raw(key) is not None
 
     def __len__(self) -> int:
-        return len(self._index) + len(self._added)
+        return len(self._read_all()) + len(self._added)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
 
     def keys(self) -> list[str]:
         """Return the keys in byte order."""
-        return sorted([*self._index, *self._added], key=byte_order)
+        return sorted([*self._read_all(), *self._added], key=byte_order)
+
+    @property
+    def revision(self) -> int | None:
+        """The revision that the head names; None where e-smith wrote the file."""
+        for line in _head_of(self._text):
+            if line.startswith(_UPDATED):
+                number = line.rpartition(" (revision ")[2].removesuffix(")")
+                return int(number) if number.isdigit() and number.isascii() else None
+        return None
 
     def find_raw(self, key: str) -> str | None:
         """Return the stored text of a record (``type|prop|value…``), or None."""
-        number = self._index.get(key)
+        if span := self._find_span(key):
+            return self._text[span[0] : span[1]].partition("=")[2].strip(BLANKS)
+        number = self._read_all().get(key)
         if number is None:
             return self._added.get(key)
         line = self._lines[number]
@@ -230,60 +237,108 @@ class Document:
         raw = self.find_raw(key)
         return None if raw is None else Record.parse(raw)
 
-    def put(self, key: str, record: Record) -> None:
-        """Write a record, new or in place of the old one.
+    def put(self, key: str, record: Record) -> bool:
+        """Write a record, new or in place of the old one; tell whether it differs.
 
         Raises FormatError, and changes nothing, where the format cannot hold it.
         """
         check_key(key)
-        stored = self.find(key)
-        raw = record.format(stored)
-        if self.find_raw(key) == raw:
-            return
-        number = self._index.get(key)
+        old = self.find_raw(key)
+        raw = record.format(None if old is None else Record.parse(old))
+        if old == raw:
+            return False
+        if span := self._find_span(key):
+            start, end = span
+            self._text = f"{self._text[:start]}{key}={raw}{self._text[end:]}"
+            return True
+        number = self._read_all().get(key)
         if number is None:
             self._added[key] = raw
         else:
             self._drop_shadowed(key)
             self._lines[number] = f"{key}={raw}"
-        self.changed = True
+        return True
 
     def delete(self, key: str) -> None:
         """Remove a record.  Raises KeyError if there is none."""
+        places = self._read_all()
         if key in self._added:
             del self._added[key]
         else:
-            self._lines[self._index.pop(key)] = None
+            self._lines[places.pop(key)] = None
             self._drop_shadowed(key)
-        self.changed = True
 
     def text(self, updated: str) -> str:
         """Return the whole text, its head saying that it was ``updated`` (a date)."""
+        text = self._text if self._places is None else self._join_lines()
+        if not text.startswith("#"):
+            text = HEAD + text
+        start = 0
+        for line in _head_of(text):
+            if line.startswith(_UPDATED):
+                return f"{text[:start]}{_UPDATED} {updated}{text[start + len(line) :]}"
+            start += len(line) + 1
+        return text
+
+    def _find_span(self, key: str) -> tuple[int, int] | None:
+        """Return where the line of a key begins and ends in the text; None where only
+        a look at every line can tell."""
+        self._sought += 1
+        if self._places is not None or self._sought > _SEEK or not key:
+            return None
+        text = self._text
+        before = text.rfind(f"\n{key}=")
+        if before < 0 or text.find(f"\n{key}=", 0, before) >= 0 or key[0] == "#":
+            return None
+        for blank in " \t\r\f\v":  # beside a key, they are no part of it
+            if f"\n{key}{blank}" in text or f"\n{blank}" in text:
+                return None
+        return before + 1, text.find("\n", before + 1)
+
+    def _read_all(self) -> dict[str, int]:
+        """Look at every line, once; return the places of the keys."""
+        if self._places is not None:
+            return self._places
+        self._lines = list(self._text.split("\n"))
+        self._lines.pop()
+        places: dict[str, int] = {}
+        self._places = places
+        for number, line in enumerate(self._text.split("\n")):
+            key = line.partition("=")[0].strip(BLANKS)
+            if key and key[0] != "#":
+                if key in places:
+                    self._shadowed.setdefault(key, []).append(places[key])
+                places[key] = number
+        return places
+
+    def _join_lines(self) -> str:
         added = sorted(self._added, key=byte_order, reverse=True)
-        keys = {number: key for key, number in self._index.items()} if added else {}
+        places = self._read_all()
+        keys = {number: key for key, number in places.items()} if added else {}
         text: list[str] = []
         for number, line in enumerate(self._lines):
             if line is None:
                 continue
             while added and number in keys and added[-1] < keys[number]:
                 key = added.pop()
-                text.append(f"{key}={self._added[key]}")
-            text.append(line)
-        text += (f"{key}={self._added[key]}" for key in reversed(added))
-        return "\n".join(_with_head(text, updated)) + "\n"
+                text.append(f"{key}={self._added[key]}\n")
+            text.append(line + "\n")
+        text += (f"{key}={self._added[key]}\n" for key in reversed(added))
+        return "".join(text)
 
     def _drop_shadowed(self, key: str) -> None:
         for number in self._shadowed.pop(key, ()):
             self._lines[number] = None
 
 
-def _with_head(lines: list[str], updated: str) -> list[str]:
-    """Return the lines below a head of comments that gives the date of the change."""
-    if not lines or not lines[0].startswith("#"):
-        lines = HEAD.rstrip("\n").split("\n") + lines
-    for number, line in enumerate(lines):
-        if not line.startswith("#"):
-            break
-        if line.startswith("# updated:"):
-            lines[number] = f"# updated: {updated}"
-    return lines
+_UPDATED = "# updated:"
+_SEEK = 6  # keys to seek in the text before reading all of it is cheaper
+
+
+def _head_of(text: str) -> Iterator[str]:
+    """Yield the lines of comment that a text begins with."""
+    start = 0
+    while text.startswith("#", start):
+        end = text.find("\n", start)
+        yield text[start : len(text) if end < 0 else end]
+        start = len(text) if end < 0 else end + 1

@@ -41,7 +41,7 @@ class Snapshot:
     def document(self, name: str) -> Document:
         """Return a database's records.  Raises DatabaseError."""
         if name not in self._documents:
-            self._documents[name] = Database(self._paths.database(name)).read()
+            self._documents[name] = Database.open(name, self._paths).read()
         return self._documents[name]
 
     def schema(self, name: str) -> Schema:

@@ -62,7 +62,20 @@ def properties(file: Path, key: str) -> dict[str, str]:
 
 
 def names_in(directory: Path) -> list[str]:
-    return sorted(os.listdir(directory))
+    """What lies in a directory, but for the history."""
+    return sorted(n for n in os.listdir(directory) if not n.endswith(".history"))
+
+
+def history_agrees(file: Path) -> bool:
+    """Whether what the history says was set last is what is set."""
+    database = Database(str(file))
+    last = {(e.key, e.property): e.new for e in database.entries()}
+    records = database.read()
+    return all(
+        (records.find(key) or Record("")).properties.get(name) == value
+        for (key, name), value in last.items()
+        if name
+    )
 
 
 # Many at once
@@ -182,7 +195,7 @@ def test_killed_at_any_step_leaves_the_old_file_or_the_new(tmp_path: Path) -> No
     moments = [
         (str(step), when)
         for step, name in enumerate(calls, 1)
-        for when in ("before", "after", *(["within"] if name == "write" else []))
+        for when in ("before", "after", *(["within"] if "write" in name else []))
     ]
     outcomes = set()
     for some in (moments[at : at + 4] for at in range(0, len(moments), 4)):
@@ -204,11 +217,13 @@ def outcome_of_kill(process: subprocess.Popen[str], file: Path, new: list[str]) 
     assert end(process) == [-signal.SIGKILL], place.name
     lines = file.read_text().splitlines()[2:]
     assert lines in (OLD.splitlines()[2:], new), place.name
+    assert history_agrees(file), place.name
 
     set_property(file, "DomainName", "next", "write")
 
     after = file.read_text().splitlines()[2:]
     assert after == ["DomainName=a.test|next|write", *lines[1:]], place.name
+    assert history_agrees(file), place.name
     assert names_in(place) == ["configuration", "configuration.lock"], place.name
     return "new" if lines == new else "old"
 
@@ -243,7 +258,9 @@ def test_write_that_fails_changes_nothing_and_leaves_nothing(
         set_property(file, "k", "p", "1")
     monkeypatch.undo()
 
-    assert str(caught.value) == f"{file}: cannot be written: {os.strerror(number)}"
+    written = file.parent / ".configuration.history" if call == "fsync" else file
+    assert str(caught.value) == f"{written}: cannot be written: {os.strerror(number)}"
+    assert history_agrees(file)
     assert file.read_text() == OLD
     assert names_in(file.parent) == ["configuration", "configuration.lock"]
     set_property(file, "k", "p", "1")  # the lock was let go
@@ -277,7 +294,8 @@ def test_full_disk_is_one_line_and_status_1(tmp_path: Path) -> None:
     )
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"config: {file}: cannot be written: File too large\n"
+    history = machine.path("var/lib/smeconf/history/configuration")
+    assert done.stderr == f"config: {history}: cannot be written: File too large\n"
     assert file.read_text() == OLD
 
 
@@ -483,6 +501,7 @@ def test_change_is_durable_before_the_transaction_ends(
         return os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))
 
     note("write", of_descriptor)
+    note("pwrite", of_descriptor)
     note("fchmod", of_descriptor)
     note("fsync", of_descriptor)
     note("rename", lambda old, new: f"{os.path.basename(old)} {os.path.basename(new)}")
@@ -492,6 +511,8 @@ def test_change_is_durable_before_the_transaction_ends(
 
     beside = ".configuration.new"
     assert happened == [
+        "pwrite .configuration.history",
+        "fsync .configuration.history",
         f"write {beside}",
         f"fchmod {beside}",
         f"fsync {beside}",

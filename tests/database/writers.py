@@ -22,7 +22,7 @@ from typing import Any
 from smeconf.database import Database, Record
 
 WATCHED = (
-    (os, "makedirs open close write fstat stat fchmod fchown fsync rename unlink"),
+    (os, "makedirs open close write pwrite ftruncate fstat stat fchmod fchown fsync rename unlink"),
     (fcntl, "flock"),
 )
 
@@ -79,12 +79,14 @@ def killed(file: str, step: str, when: str) -> None:
         if is_it and when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         if is_it and when == "within":
-            call(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
+            half = bytes(arguments[1])[: len(arguments[1]) // 2]
+            call(arguments[0], half, *arguments[2:])
             os.kill(os.getpid(), signal.SIGKILL)
-        result = call(*arguments)
-        if is_it and when == "after":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
+        try:
+            return call(*arguments)
+        finally:  # a call that fails is a step, too
+            if is_it and when == "after":
+                os.kill(os.getpid(), signal.SIGKILL)
 
     watch(step_on)
     change(file)
