@@ -152,7 +152,11 @@ def _main(program: str, name: str | None) -> NoReturn:
         status = MISSING
     except KeyboardInterrupt:
         status = 130
-    sys.exit(status)
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    # All is written and flushed. The interpreter's own end, module by module, would
+    # take longer than the verb.
+    os._exit(status)
 
 
 def run(program: str, name: str | None, words: list[str]) -> int:

@@ -182,40 +182,43 @@ class Document:
     Only the lines of changed records differ afterwards: comments, odd lines and
     records written by others stay as they were.  Of a key that stands twice the last
     line counts, as in e-smith, and a change leaves that one alone.
-
-    The first few keys are sought in the text as it is; only when more are wanted is
-    every line looked at.  Most commands want one.
     """
 
-    __slots__ = ("_added", "_lines", "_places", "_shadowed", "_sought", "_text")
+    __slots__ = ("_added", "_deleted", "_keys", "_lines", "_may_shadow", "_places")
 
     def __init__(self, text: str) -> None:
-        if text and not text.endswith("\n"):
-            text += "\n"  # cut short, or written by hand
-        self._text = text
-        self._sought = 0
-        self._lines: list[str | None] = []
-        self._places: dict[str, int] | None = None  # key -> number of its line
-        self._shadowed: dict[str, list[int]] = {}  # earlier lines of a key
+        lines = text.split("\n")
+        if lines[-1] == "":
+            lines.pop()
+        self._lines = lines
+        # The key of each line, and the last line of each key.
+        self._keys = [line.partition("=")[0].strip(BLANKS) for line in lines]
+        self._places = dict(zip(self._keys, range(len(lines)), strict=True))
+        self._may_shadow = len(self._places) < len(lines)
+        for key in [key for key in self._places if not key or key[0] == "#"]:
+            del self._places[key]
+        self._deleted: set[int] = set()  # numbers of lines
         self._added: dict[str, str] = {}  # records that have no line yet
 
     def __contains__(self, key: str) -> bool:
-        return self.find_raw(key) is not None
+        return key in self._places or key in self._added
 
     def __len__(self) -> int:
-        return len(self._read_all()) + len(self._added)
+        return len(self._places) + len(self._added)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
 
     def keys(self) -> list[str]:
         """Return the keys in byte order."""
-        return sorted([*self._read_all(), *self._added], key=byte_order)
+        return sorted([*self._places, *self._added], key=byte_order)
 
     @property
     def revision(self) -> int | None:
         """The revision that the head names; None where e-smith wrote the file."""
-        for line in _head_of(self._text):
+        for line in self._lines:
+            if not line.startswith("#"):
+                break
             if line.startswith(_UPDATED):
                 number = line.rpartition(" (revision ")[2].removesuffix(")")
                 return int(number) if number.isdigit() and number.isascii() else None
@@ -223,14 +226,10 @@ class Document:
 
     def find_raw(self, key: str) -> str | None:
         """Return the stored text of a record (``type|prop|value…``), or None."""
-        if span := self._find_span(key):
-            return self._text[span[0] : span[1]].partition("=")[2].strip(BLANKS)
-        number = self._read_all().get(key)
+        number = self._places.get(key)
         if number is None:
             return self._added.get(key)
-        line = self._lines[number]
-        assert line is not None
-        return line.partition("=")[2].strip(BLANKS)
+        return self._lines[number].partition("=")[2].strip(BLANKS)
 
     def find(self, key: str) -> Record | None:
         """Return a copy of a record, or None."""
@@ -247,98 +246,54 @@ class Document:
         raw = record.format(None if old is None else Record.parse(old))
         if old == raw:
             return False
-        if span := self._find_span(key):
-            start, end = span
-            self._text = f"{self._text[:start]}{key}={raw}{self._text[end:]}"
-            return True
-        number = self._read_all().get(key)
+        number = self._places.get(key)
         if number is None:
             self._added[key] = raw
         else:
-            self._drop_shadowed(key)
+            self._drop_shadowed(key, number)
             self._lines[number] = f"{key}={raw}"
         return True
 
     def delete(self, key: str) -> None:
         """Remove a record.  Raises KeyError if there is none."""
-        places = self._read_all()
         if key in self._added:
             del self._added[key]
         else:
-            self._lines[places.pop(key)] = None
-            self._drop_shadowed(key)
+            number = self._places.pop(key)
+            self._drop_shadowed(key, number)
+            self._deleted.add(number)
 
     def text(self, updated: str) -> str:
         """Return the whole text, its head saying that it was ``updated`` (a date)."""
-        text = self._text if self._places is None else self._join_lines()
-        if not text.startswith("#"):
-            text = HEAD + text
-        start = 0
-        for line in _head_of(text):
+        lines = self._lines
+        if self._added or self._deleted:
+            lines = list(self._merged())
+        if not lines or not lines[0].startswith("#"):
+            lines = HEAD.rstrip("\n").split("\n") + lines
+        for number, line in enumerate(lines):
+            if not line.startswith("#"):
+                break
             if line.startswith(_UPDATED):
-                return f"{text[:start]}{_UPDATED} {updated}{text[start + len(line) :]}"
-            start += len(line) + 1
-        return text
+                lines[number] = f"{_UPDATED} {updated}"
+        return "\n".join(lines) + "\n"
 
-    def _find_span(self, key: str) -> tuple[int, int] | None:
-        """Return where the line of a key begins and ends in the text; None where only
-        a look at every line can tell."""
-        self._sought += 1
-        if self._places is not None or self._sought > _SEEK or not key:
-            return None
-        text = self._text
-        before = text.rfind(f"\n{key}=")
-        if before < 0 or text.find(f"\n{key}=", 0, before) >= 0 or key[0] == "#":
-            return None
-        for blank in " \t\r\f\v":  # beside a key, they are no part of it
-            if f"\n{key}{blank}" in text or f"\n{blank}" in text:
-                return None
-        return before + 1, text.find("\n", before + 1)
-
-    def _read_all(self) -> dict[str, int]:
-        """Look at every line, once; return the places of the keys."""
-        if self._places is not None:
-            return self._places
-        self._lines = list(self._text.split("\n"))
-        self._lines.pop()
-        places: dict[str, int] = {}
-        self._places = places
-        for number, line in enumerate(self._text.split("\n")):
-            key = line.partition("=")[0].strip(BLANKS)
-            if key and key[0] != "#":
-                if key in places:
-                    self._shadowed.setdefault(key, []).append(places[key])
-                places[key] = number
-        return places
-
-    def _join_lines(self) -> str:
+    def _merged(self) -> Iterator[str]:
+        """Yield the lines that stay, the new ones in their places among them."""
         added = sorted(self._added, key=byte_order, reverse=True)
-        places = self._read_all()
-        keys = {number: key for key, number in places.items()} if added else {}
-        text: list[str] = []
         for number, line in enumerate(self._lines):
-            if line is None:
-                continue
-            while added and number in keys and added[-1] < keys[number]:
-                key = added.pop()
-                text.append(f"{key}={self._added[key]}\n")
-            text.append(line + "\n")
-        text += (f"{key}={self._added[key]}\n" for key in reversed(added))
-        return "".join(text)
+            key = self._keys[number]
+            while added and self._places.get(key) == number and added[-1] < key:
+                new = added.pop()
+                yield f"{new}={self._added[new]}"
+            if number not in self._deleted:
+                yield line
+        yield from (f"{new}={self._added[new]}" for new in reversed(added))
 
-    def _drop_shadowed(self, key: str) -> None:
-        for number in self._shadowed.pop(key, ()):
-            self._lines[number] = None
+    def _drop_shadowed(self, key: str, number: int) -> None:
+        """Delete the earlier lines of a key."""
+        if self._may_shadow and self._keys.index(key) < number:
+            earlier = enumerate(self._keys[:number])
+            self._deleted.update(n for n, one in earlier if one == key)
 
 
 _UPDATED = "# updated:"
-_SEEK = 6  # keys to seek in the text before reading all of it is cheaper
-
-
-def _head_of(text: str) -> Iterator[str]:
-    """Yield the lines of comment that a text begins with."""
-    start = 0
-    while text.startswith("#", start):
-        end = text.find("\n", start)
-        yield text[start : len(text) if end < 0 else end]
-        start = len(text) if end < 0 else end + 1
