@@ -34,26 +34,26 @@ def main(
 
     SIGHUP loads the configuration anew, SIGTERM and SIGINT end the filter.
     """
-    from smeconf.smtpd import master
-
     paths = Paths(root)
     if check is not None or prepare is not None:
         sys.exit(_load(check or prepare or "", paths, prepare is not None))
+    from smeconf.smtpd import master
+
     sys.exit(master.main(directory or paths.service_config("qpsmtpd"), paths))
 
 
 def _load(directory: str, paths: Paths, is_prepare: bool) -> int:
     """Load a directory and, if asked, make what it needs; say what is wrong."""
-    from smeconf.smtpd import master
     from smeconf.smtpd.config import ConfigError
     from smeconf.smtpd.listeners import Identity
     from smeconf.smtpd.loader import load
+    from smeconf.smtpd.startup import prepare
 
     try:
         configuration = load(directory, paths.root)
         if is_prepare:
             identity = Identity(configuration.settings.user, paths.root)
-            master.prepare(configuration, identity, paths.service_run("qpsmtpd"))
+            prepare(configuration, identity, paths.service_run("qpsmtpd"))
     except ConfigError as error:
         click.echo(error, err=True)
         return 1

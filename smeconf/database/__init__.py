@@ -1,9 +1,9 @@
 """The key/property database: e-smith's files, exact, durable and fast.
 
-    from smeconf.database import Database
+from smeconf.database import Database
 
-    with Database.open("configuration").transaction("why") as records:
-        records["qpsmtpd"]["DNSBL"] = "enabled"
+with Database.open("configuration").transaction("why") as records:
+    records["qpsmtpd"]["DNSBL"] = "enabled"
 """
 
 from smeconf.database.history import Entry

@@ -12,10 +12,7 @@ line of JSON out.
 
 from __future__ import annotations
 
-import fcntl
 import gc
-import importlib
-import json
 import os
 import selectors
 import signal
@@ -29,14 +26,15 @@ from types import FrameType
 from smeconf.paths import Paths
 from smeconf.smtpd import worker
 from smeconf.smtpd.config import ConfigError
+from smeconf.smtpd.control import Control, PidFile
 from smeconf.smtpd.listeners import Address, Identity, open_listener, show
-from smeconf.smtpd.loader import Configuration, import_all_plugins, load
+from smeconf.smtpd.loader import Configuration, load
 from smeconf.smtpd.log import ERROR, NOTICE, WARNING, Log
+from smeconf.smtpd.startup import import_late_modules, prepare
 
 # How long new workers may take to be ready, and old ones to stop accepting.
 START_SECONDS = 30.0
-_CONTROL_SECONDS = 5.0
-_MAX_REQUEST_BYTES = 1024
+_DRAIN_SECONDS = 5.0
 # A worker that died is replaced, but one that dies at once not more often than this.
 _RESTART_SECONDS = 1.0
 
@@ -58,6 +56,8 @@ class Master:
         self._directory = directory
         self._root = paths.root
         self._run_directory = paths.service_run("qpsmtpd")
+        self._pid_file = PidFile(os.path.join(self._run_directory, "qpsmtpd.pid"))
+        self._control = Control(os.path.join(self._run_directory, "control"))
         self._selector = selectors.DefaultSelector()
         self._signals: list[int] = []
         self._listeners: dict[Address, socket.socket] = {}
@@ -66,7 +66,6 @@ class Master:
         self._generation = 0  # the one that serves
         self._started_generations = 0  # those that failed too: no number comes twice
         self._stopping = False
-        self._caller: socket.socket | None = None
         self._log = Log()
 
     def run(self) -> int:
@@ -80,14 +79,13 @@ class Master:
             self._listeners[address] = open_listener(address)
         identity = Identity(self._configuration.settings.user, self._root)
         prepare(self._configuration, identity, self._run_directory)
-        _import_late_modules()
+        import_late_modules()
         identity.assume()
         if identity.missing:
             self._say(
                 WARNING, f"user {identity.name} does not exist: running as the caller"
             )
-        with self._open_pid_file() as pid_file, self._open_control() as control:
-            self._own = (pid_file.fileno(), control.fileno())
+        with self._pid_file, self._control as control:
             self._catch_signals()
             self._selector.register(control, selectors.EVENT_READ, self._answer)
             self._warn()
@@ -99,7 +97,8 @@ class Master:
             self._loop()
             self._selector.unregister(control)
             self._stop_workers()
-            self._remove_own_files()
+            self._control.remove()
+            self._pid_file.remove()
         self._say(NOTICE, "stopped")
         return 0
 
@@ -231,21 +230,19 @@ class Master:
         self._selector.close()
         for end in (*self._wakeup, channel_of_master):
             end.close()
-        if self._caller is not None:  # it waits for the end of its answer
-            self._caller.close()
         for other in self._workers.values():
             other.channel.close()
         # One that is dropped by this reload would still take connections.
         for listener in self._listeners.values():
             if listener not in listeners:
                 listener.close()
-        for file in self._own:  # the lock on the process id file, above all
-            os.close(file)
+        self._control.close_in_worker()
+        os.close(self._pid_file.fileno())  # with its lock
 
     def _drain_old(self) -> None:
         """Have all workers of older generations accept no more."""
         old = [w for w in self._workers.values() if w.generation < self._generation]
-        deadline = time.monotonic() + _CONTROL_SECONDS
+        deadline = time.monotonic() + _DRAIN_SECONDS
         for one in old:
             _tell(one.channel, worker.DRAIN)
         for one in old:
@@ -296,23 +293,9 @@ class Master:
         for pid in self._workers:
             _kill(pid)
 
-    def _answer(self, control: socket.socket) -> None:
+    def _answer(self, control: Control) -> None:
         """Answer one caller of the control socket."""
-        caller, _ = control.accept()
-        self._caller = caller
-        with caller:
-            caller.settimeout(_CONTROL_SECONDS)
-            try:
-                request = b""
-                while not request.endswith(b"\n") and len(request) < _MAX_REQUEST_BYTES:
-                    piece = caller.recv(_MAX_REQUEST_BYTES)
-                    if not piece:
-                        break
-                    request += piece
-                answer = json.dumps(self._obey(request.decode().strip()))
-                caller.sendall(answer.encode() + b"\n")
-            except (OSError, UnicodeDecodeError):
-                pass  # the caller is gone, or none of ours
+        control.answer(self._obey)
 
     def _obey(self, request: str) -> dict[str, object]:
         fault = ""
@@ -331,29 +314,6 @@ class Master:
             "listen": [show(address) for address in self._listeners],
             "workers": sorted(self._workers),
         }
-
-    def _open_pid_file(self) -> _PidFile:
-        return _PidFile(os.path.join(self._run_directory, "qpsmtpd.pid"))
-
-    def _open_control(self) -> socket.socket:
-        path = os.path.join(self._run_directory, "control")
-        if os.path.exists(path):
-            os.unlink(path)  # of one that was killed: the process id file is ours
-        control = socket.socket(socket.AF_UNIX)
-        mask = os.umask(0o177)
-        try:
-            _bind(control, path)
-        finally:
-            os.umask(mask)
-        control.listen(16)
-        return control
-
-    def _remove_own_files(self) -> None:
-        for name in ("control", "qpsmtpd.pid"):
-            try:
-                os.unlink(os.path.join(self._run_directory, name))
-            except OSError:
-                pass
 
     def _catch_signals(self) -> None:
         ours, theirs = socket.socketpair()
@@ -379,84 +339,6 @@ class Master:
     def _say(self, level: int, text: str) -> None:
         for line in text.splitlines():
             self._log.server(level, f"smeconf-smtpd: {line}")
-
-
-class _PidFile:
-    """The process id file, locked as long as the master lives."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def __enter__(self) -> _PidFile:
-        self._file = open(self._path, "a+", encoding="ascii")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            pid = self._file.read().strip()
-            self._file.close()
-            raise ConfigError(f"{self._path}: already running, process {pid}") from None
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def fileno(self) -> int:
-        """Return the descriptor that holds the lock."""
-        return self._file.fileno()
-
-
-def prepare(
-    configuration: Configuration, identity: Identity, run_directory: str
-) -> None:
-    """Make the directories that the filter writes to, for its user.
-
-    Raises ConfigError naming the one that cannot be made.
-    """
-    try:
-        for path in (run_directory, configuration.spool):
-            _make_directory(path, identity)
-        for plugin in configuration.plugins():
-            plugin.prepare(identity.uid, identity.gid)
-    except OSError as error:
-        raise ConfigError(f"{error.filename}: {error.strerror}") from error
-
-
-def _import_late_modules() -> None:
-    """Import what would be imported at first use: the filter's user may be unable to
-    read where Python is installed."""
-    import_all_plugins()
-    for name in (
-        "concurrent.futures.thread",
-        "dns.rdtypes.ANY.TXT",
-        "dns.rdtypes.IN.A",
-        "dns.rdtypes.IN.AAAA",
-        "encodings.ascii",
-        "encodings.idna",
-        "uvloop",
-    ):
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            pass  # uvloop is missing on some machines
-
-
-def _make_directory(path: str, identity: Identity) -> None:
-    os.makedirs(path, exist_ok=True)
-    if identity.is_change:
-        os.chown(path, identity.uid, identity.gid)
-
-
-def _bind(control: socket.socket, path: str) -> None:
-    """Bind to a path that may be longer than a socket address holds."""
-    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        control.bind(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
-    finally:
-        os.close(directory)
 
 
 def _hears(channel: socket.socket, message: bytes, deadline: float) -> bool:

@@ -22,7 +22,10 @@ from typing import Any
 from smeconf.database import Database, Record
 
 WATCHED = (
-    (os, "makedirs open close write pwrite ftruncate fstat stat fchmod fchown fsync rename unlink"),
+    (
+        os,
+        "makedirs open close write pwrite ftruncate fstat stat fchmod fchown fsync rename unlink",
+    ),
     (fcntl, "flock"),
 )
 
