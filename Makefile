@@ -5,9 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml smeconf/hatch_build.py $(wildcard smeconf/cli/scripts/*) \
-	$(wildcard db/*/*.toml db/*/types/*.toml)
+	$(shell find db templates events)
 
-.PHONY: run test check lint types bench fmt clean
+.PHONY: run test check lint types bench docs fmt clean
 
 run: $(VENV)/installed
 	@$(BIN)/smeconf --root $(CURDIR)/.run up --demo
@@ -26,6 +26,10 @@ types: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python bench/run.py
+
+# What is made from the schema.
+docs: $(VENV)/installed
+	$(BIN)/python -m smeconf.cli.reference > docs/properties.md
 
 fmt: $(VENV)/installed-dev
 	$(BIN)/ruff format .

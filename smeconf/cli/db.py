@@ -135,6 +135,10 @@ def db() -> NoReturn:
 
 
 def _main(program: str, name: str | None) -> NoReturn:
+    if sys.argv[1:] and sys.argv[1].startswith("--complete"):
+        from smeconf.cli.completion import answer
+
+        sys.exit(answer([_as_stored(word) for word in sys.argv[1:]]))
     try:
         status = run(program, name, [_as_stored(word) for word in sys.argv[1:]])
     except UsageError as error:
@@ -170,10 +174,10 @@ def run(program: str, name: str | None, words: list[str]) -> int:
     if name is None and words:
         name, words = words[0], options.take(words[1:])
     if options.help:
-        _write(_usage(program))
+        _write(usage(program))
         return 0
     if name is None or not words:
-        _complain(_usage(program).rstrip("\n"))
+        _complain(usage(program).rstrip("\n"))
         return USAGE
     paths = Paths(options.root)
     call = Call(words[0], words[1:], Database.open(name, paths), paths, options)
@@ -183,6 +187,11 @@ def run(program: str, name: str | None, words: list[str]) -> int:
 
 
 def _run_verb(call: Call) -> int:
+    # An option that was meant to hold a change back must not be passed over.
+    if call.options.expect is not None and call.verb != "setprop":
+        raise UsageError("--expect goes with setprop")
+    if call.options.plan and call.verb not in ("import", "rollback"):
+        raise UsageError("--plan goes with import and rollback")
     if call.verb in READING:
         return READING[call.verb](call, call.database.read())
     act = _find_rare(call.verb)
@@ -331,7 +340,8 @@ READING: dict[str, Callable[[Call, Records], int]] = {
 }
 
 
-def _usage(program: str) -> str:
+def usage(program: str) -> str:
+    """Return the text of --help, which completion reads, too."""
     words = "db [OPTION]… FILE" if program == "db" else "config [OPTION]…"
     return f"usage: {words} VERB …\n\n{_VERBS}"
 

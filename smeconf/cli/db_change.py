@@ -77,24 +77,26 @@ def _setprop(call: Call, records: Transaction) -> int:
     for name, value in properties.items():
         check_property(call, known, key, name, value)
     if call.options.expect is not None:
-        _check_expected(call, key, properties, record)
+        _check_expected(call, records, key, properties)
     record.properties.update(properties)
     records.put(key, record)
     return 0
 
 
 def _check_expected(
-    call: Call, key: str, properties: dict[str, str], record: Record
+    call: Call, records: Transaction, key: str, properties: dict[str, str]
 ) -> None:
     """Refuse where the property is not what --expect says; absent counts as empty."""
     if len(properties) != 1:
         raise UsageError("--expect goes with one property")
     (name,) = properties
+    record = records.find(key) or Record("")
     now = record.properties.get(name, "")
     if now != call.options.expect:
+        is_secret = records.is_secret(key, name)
+        fault = "is not" if is_secret else f"is {now!r}, not {call.options.expect!r}"
         raise DatabaseError(
-            f"{call.name} {key} {name}: is {now!r}, not {call.options.expect!r} as "
-            f"expected; nothing was changed"
+            f"{call.name} {key} {name}: {fault} as expected; nothing was changed"
         )
 
 
@@ -142,16 +144,16 @@ def batch(call: Call) -> int:
     text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
     with call.database.transaction(call.options.reason) as records:
         for number, line in enumerate(text.split("\n"), 1):
-            if line.strip() and not line.lstrip().startswith("#"):
+            if line.strip(" \t\r") and not line.lstrip(" \t\r").startswith("#"):
                 call.output += _batch_line(call, records, number, line)
     return 0
 
 
 def _batch_line(call: Call, records: Transaction, number: int, line: str) -> list[str]:
-    import shlex
+    from smeconf.cli.db_words import split_line
 
     try:
-        verb, *words = shlex.split(line)
+        verb, *words = split_line(line)
         one = Call(verb, words, call.database, call.paths, call.options)
         act = CHANGING.get(verb) or READING.get(verb)
         if act is None:
@@ -174,7 +176,8 @@ def _record_words(call: Call) -> tuple[str, str, dict[str, str]]:
 
 def _pairs(call: Call, words: list[str]) -> dict[str, str]:
     if len(words) % 2:
-        raise UsageError(f"{call.verb} takes a value for each property: {words[-1]}")
+        # Not which lacks one: of a value in several words, that would be a part of it.
+        raise UsageError(f"{call.verb} takes a value for each property")
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
@@ -218,15 +221,21 @@ def check_property(
 ) -> None:
     if known is None:
         return
-    rule = known.properties.get(name)
+    rule = known.find(name)
     if rule is None:
-        if sys.stderr is not None and sys.stderr.isatty():
-            hint = nearest(name, list(known.properties))
-            sys.stderr.write(
-                f"{call.name} {key}: warning: no property {name} is known{hint}\n"
-            )
-    elif not call.options.force:
+        hint = nearest(name, list(known.properties))
+        _warn(f"{call.name} {key}: warning: no property {name} is known{hint}")
+        return
+    if rule.obsolete:
+        _warn(f"{call.name} {key} {name}: warning: obsolete: {rule.obsolete}")
+    if not call.options.force:
         _refuse_fault(f"{call.name} {key} {name}", rule, value)
+
+
+def _warn(text: str) -> None:
+    """Tell a person at a terminal; scripts have set such properties for years."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        sys.stderr.write(text + "\n")
 
 
 def _refuse_fault(where: str, rule: Property, value: str) -> None:

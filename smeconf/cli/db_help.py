@@ -24,12 +24,12 @@ def show_help(call: Call) -> int:
         return _all_keys(call, schema)
     known = schema.find(words[0], words[0])
     if known is None:
-        hint = nearest(words[0], schema.known_keys())
+        hint = nearest(words[0], schema.known_keys() + schema.known_types())
         raise DatabaseError(f"{call.name} {words[0]}: nothing is known of it{hint}")
     if len(words) == 1:
         call.output.append(_of_key(words[0], known))
     else:
-        rule = known.properties.get(words[1])
+        rule = known.find(words[1])
         if rule is None:
             hint = nearest(words[1], list(known.properties))
             raise DatabaseError(
@@ -44,6 +44,11 @@ def _all_keys(call: Call, schema: Schema) -> int:
         known = schema.find(key)
         assert known
         call.output.append(f"{key:<16} {_first_sentence(known.help)}\n")
+    for type in schema.known_types():
+        known = schema.find("", type)
+        assert known
+        text = _first_sentence(known.help)
+        call.output.append(f"{type:<16} (records of this type) {text}\n")
     return 0 if call.output else MISSING
 
 
@@ -57,12 +62,30 @@ def _of_key(key: str, known: Key) -> str:
 
 
 def _of_property(name: str, rule: Property) -> str:
-    accepted = describe_accepted(rule)
-    default = "none" if rule.default is None else rule.default or "empty"
     text = textwrap.fill(
         rule.help.strip(), 80, initial_indent="    ", subsequent_indent="    "
     )
-    return f"{name}\n{text}\n    accepts: {accepted}\n    default: {default}\n"
+    facts = "".join(f"    {word}: {fact}\n" for word, fact in facts_of(rule))
+    return f"{name}\n{text}\n{facts}"
+
+
+def facts_of(rule: Property) -> list[tuple[str, str]]:
+    """Return what else there is to tell of a property, as pairs of word and text."""
+    default = "none" if rule.default is None else rule.default or "empty"
+    facts = [("accepts", describe_accepted(rule)), ("default", default)]
+    if rule.optional and rule.default != "":
+        facts.append(("empty", "accepted, as if it were absent"))
+    if rule.is_list:
+        facts.append(("list", "listadd and listdel change one entry"))
+    if rule.secret:
+        facts.append(("secret", "never shown in history and messages"))
+    if rule.since:
+        facts.append(("since", f"smeconf {rule.since}"))
+    if rule.obsolete:
+        facts.append(("obsolete, use", rule.obsolete))
+    if rule.drives:
+        facts.append(("drives", " ".join(f"/{target}" for target in rule.drives)))
+    return facts
 
 
 def _first_sentence(text: str) -> str:

@@ -40,13 +40,12 @@ def rollback(call: Call) -> int:
     if not (word.isascii() and word.isdigit()):
         raise UsageError("rollback takes a revision, a number as history shows it")
     wanted = int(word)
+    if call.options.plan:
+        call.output += _undo(call, call.database.rehearse(), wanted)
+        return CHANGES if call.output else 0
     reason = call.options.reason or f"rollback to revision {wanted}"
     with call.database.transaction(reason) as records:
-        undone = list(_undo(call, records, wanted))
-        call.output += undone
-        if call.options.plan:
-            records.abandon()
-            return CHANGES if undone else 0
+        call.output += _undo(call, records, wanted)
     return 0
 
 
@@ -55,11 +54,16 @@ def _undo(call: Call, records: Transaction, wanted: int) -> Iterator[str]:
     changed: dict[tuple[str, str], list[Entry]] = {}
     last = 0
     for entry in records.entries():
+        if entry.revision > max(last, wanted) + 1:
+            raise _gap(call, entry.revision - 1)
         last = entry.revision
         if entry.revision > wanted:
             changed.setdefault((entry.key, entry.property), []).append(entry)
-    if wanted > last:
-        raise DatabaseError(f"{call.name}: the last revision is {last}")
+    now_at = records.revision
+    if wanted > now_at:
+        raise DatabaseError(f"{call.name}: the last revision is {now_at}")
+    if now_at > max(last, wanted):
+        raise _gap(call, now_at)
     states = {key: records.find(key) for key, _ in changed}
     goals = {key: _flat(record) for key, record in states.items()}
     for (key, name), entries in changed.items():
@@ -81,7 +85,21 @@ def _undo(call: Call, records: Transaction, wanted: int) -> Iterator[str]:
         if before != after:
             yield f"{key} {_shown(name, after, before)}\n"
     for key, goal in goals.items():
+        if goal and "" not in goal:
+            raise DatabaseError(
+                f"{call.name} {key}: this would leave {', '.join(sorted(goal))} "
+                f"without a record, by a change that is not in the history; "
+                f"nothing was changed"
+            )
+    for key, goal in goals.items():
         _store(records, key, goal, states[key])
+
+
+def _gap(call: Call, revision: int) -> DatabaseError:
+    return DatabaseError(
+        f"{call.name}: revision {revision} is not in the history, so it cannot be "
+        f"undone; nothing was changed"
+    )
 
 
 def _store(
@@ -100,7 +118,7 @@ def _flat(record: Record | None) -> dict[str, str]:
 
 def _as_line(entry: Entry) -> str:
     change = _shown(entry.property, entry.old, entry.new, entry.is_secret)
-    reason = f"  ({entry.reason})" if entry.reason else ""
+    reason = f"  ({' '.join(entry.reason.split())})" if entry.reason else ""
     return (
         f"{entry.revision:>5}  {entry.time}  {entry.who}  "
         f"{entry.key} {change}{reason}\n"

@@ -52,13 +52,19 @@ def import_records(call: Call) -> int:
     """
     call.take(0, 0, "no words: records come from standard input")
     wanted = _read(call, sys.stdin.buffer.read())
+    if call.options.plan:
+        _set_all(call, call.database.rehearse(), wanted)
+        return CHANGES if call.output else 0
     with call.database.transaction(call.options.reason) as records:
-        for key, record in wanted.items():
-            call.output += _set(call, records, key, record)
-        if call.options.plan:
-            records.abandon()
-            return CHANGES if call.output else 0
+        _set_all(call, records, wanted)
     return 0
+
+
+def _set_all(
+    call: Call, records: Transaction, wanted: dict[str, Record | None]
+) -> None:
+    for key, record in wanted.items():
+        call.output += _set(call, records, key, record)
 
 
 def _set(call: Call, records: Transaction, key: str, new: Record | None) -> list[str]:
@@ -67,25 +73,40 @@ def _set(call: Call, records: Transaction, key: str, new: Record | None) -> list
     if new is None:
         if old is None:
             return []
+        line = f"- {key}={_shown_type(records, key, old)}\n"
         records.delete(key)
-        return [f"- {key}={old.type}\n"]
+        return [line]
     if new == old:
         return []
     check_record(call, call.database.schema, key, new.type, new.properties)
     records.put(key, new)
     if old is None:
-        return [f"+ {key}={new.type}\n"]
-    lines = [] if old.type == new.type else [f"~ {key}={old.type} -> {new.type}\n"]
+        return [f"+ {key}={_shown_type(records, key, new)}\n"]
+    lines = []
+    if old.type != new.type:
+        change = f"{old.type} -> {new.type}"
+        if records.is_secret(key, ""):
+            change = "a secret differs"
+        lines.append(f"~ {key}={change}\n")
     for name in sorted(old.properties.keys() | new.properties.keys()):
         before, after = old.properties.get(name), new.properties.get(name)
         if before != after:
-            lines.append(f"~ {key} {name}: {_quoted(before)} -> {_quoted(after)}\n")
+            change = f"{_quoted(before)} -> {_quoted(after)}"
+            if records.is_secret(key, name):
+                change = "a secret differs"
+            lines.append(f"~ {key} {name}: {change}\n")
     return lines
+
+
+def _shown_type(records: Transaction, key: str, record: Record) -> str:
+    return "(a secret)" if records.is_secret(key, "") else record.type
 
 
 def _read(call: Call, data: bytes) -> dict[str, Record | None]:
     try:
         table = json.loads(data)
+    except RecursionError:
+        raise DatabaseError(f"{call.name}: standard input is no JSON of ours") from None
     except ValueError as error:
         raise DatabaseError(
             f"{call.name}: standard input is no JSON: {error}"

@@ -8,6 +8,10 @@ from smeconf.database import DatabaseError, Record, Transaction
 from smeconf.database.lists import ListError, join_list, split_list
 from smeconf.database.schema import Key
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def add(call: Call, records: Transaction) -> int:
     """Put an item at the end of a list.
@@ -17,7 +21,10 @@ def add(call: Call, records: Transaction) -> int:
     """
     key, name, item = call.take(3, 3, "KEY PROP ITEM")
     record, known, items = _list(call, records, key, name)
-    clash = next((one for one in items if _head(one) == _head(item)), None)
+    if not item.strip(" \t"):
+        raise DatabaseError(f"{call.name} {key} {name}: an item cannot be empty")
+    head = _head_of(known, name)
+    clash = next((one for one in items if head(one) == head(item)), None)
     if clash is not None:
         raise DatabaseError(f"{call.name} {key} {name}: already holds {clash}")
     return _store(call, records, key, name, [*items, item], record, known)
@@ -30,7 +37,8 @@ def remove(call: Call, records: Transaction) -> int:
     """
     key, name, item = call.take(3, 3, "KEY PROP ITEM")
     record, known, items = _list(call, records, key, name)
-    gone = [one for one in items if item in (one, _head(one))]
+    head = _head_of(known, name)
+    gone = [one for one in items if item in (one, head(one))]
     if not gone:
         raise DatabaseError(f"{call.name} {key} {name}: does not hold {item}")
     rest = [one for one in items if one not in gone]
@@ -46,8 +54,9 @@ def _list(
     record = records.find(key) or new_record(call, schema, key)
     known = schema.find(key, record.type)
     value = record.properties.get(name)
-    if value is None and known is not None and name in known.properties:
-        value = known.properties[name].default
+    rule = known.find(name) if known is not None else None
+    if value is None and rule is not None:
+        value = rule.default
     try:
         return record, known, split_list(value or "")
     except ListError as error:
@@ -73,5 +82,10 @@ def _store(
     return 0
 
 
-def _head(item: str) -> str:
-    return item.partition(":")[0].strip()
+def _head_of(known: Key | None, name: str) -> Callable[[str], str]:
+    """Return what gives the part of an item that must be the only one of its list:
+    of ``zone:message`` the zone, of others (IPv6 addresses hold colons) the whole."""
+    rule = known.find(name) if known is not None else None
+    if rule is not None and rule.kind.endswith("zones"):
+        return lambda item: item.partition(":")[0].strip()
+    return lambda item: item

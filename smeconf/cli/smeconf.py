@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from smeconf.cli.completion_command import completion
 from smeconf.database import Document
 from smeconf.paths import Paths
 
@@ -26,11 +27,15 @@ def main(context: click.Context, root: str | None) -> None:
     context.obj = Paths(root)
 
 
+main.add_command(completion)
+
+
 @main.command()
 @click.pass_obj
 def init(paths: Paths) -> None:
-    """Give the databases their defaults, and make the generated files."""
-    _initialize(paths)
+    """Bring the databases up to date, and make the generated files."""
+    if not _initialize(paths):
+        sys.exit(1)
 
 
 @main.command()
@@ -58,22 +63,30 @@ def up(paths: Paths, demo: bool) -> None:
     os.execv(daemon, [daemon, "--config", paths.service_config("qpsmtpd")])
 
 
-def _initialize(paths: Paths) -> None:
-    """Apply defaults, then do what email-update does but for the services."""
+def _initialize(paths: Paths) -> bool:
+    """Bring the databases up to date, then do what email-update does but for services.
+
+    Returns whether all went well.  A database that could not be brought up to date
+    is left as it was, and the files are made of that: mail goes on.
+    """
     from smeconf.database import DatabaseError
-    from smeconf.database.defaults import apply_defaults
+    from smeconf.database.migrate import initialize_all
     from smeconf.events import EventError, Run, find_event
     from smeconf.system import System
 
+    is_well = initialize_all(paths, click.echo, _complain)
     try:
-        for name in ("configuration", "accounts", "domains", "networks"):
-            apply_defaults(name, paths)
         event = find_event("email-update", paths)
         Run(event, [], paths, System(), lambda line: None).apply(with_services=False)
     except (DatabaseError, EventError, ValueError) as error:
         for line in str(error).splitlines():
-            click.echo(f"smeconf: {line}", err=True)
+            _complain(line)
         sys.exit(1)
+    return is_well
+
+
+def _complain(line: str) -> None:
+    click.echo(f"smeconf: {line}", err=True)
 
 
 def _make_demo(paths: Paths) -> None:
@@ -82,11 +95,11 @@ def _make_demo(paths: Paths) -> None:
 
     if os.path.exists(paths.database("configuration")):
         return
-    with Database(paths.database("configuration")).transaction() as records:
+    with Database.open("configuration", paths).transaction() as records:
         records.put("SystemName", Record("mail"))
         records.put("DomainName", Record("local.test"))
         records.put("qpsmtpd", Record("service", _DEMO))
-    with Database(paths.database("domains")).transaction() as records:
+    with Database.open("domains", paths).transaction() as records:
         records.put("local.test", Record("domain"))
 
 
@@ -107,4 +120,4 @@ def _show_demo(paths: Paths) -> None:
 def _configuration(paths: Paths) -> Document:
     from smeconf.database import Database
 
-    return Database(paths.database("configuration")).read()
+    return Database.open("configuration", paths).read()

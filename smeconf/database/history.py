@@ -91,7 +91,7 @@ class Entry:
     def parse(cls, line: str) -> Entry:
         """Read a line.  Raises HistoryError for what is none."""
         fields = line.split("\t")
-        if len(fields) != 8 or not fields[0].isdigit():
+        if len(fields) != 8 or not (fields[0].isascii() and fields[0].isdigit()):
             raise HistoryError(f"no line of a history: {line[:60]!r}")
         revision, time, who, reason, key, name, old, new = fields
         return cls(
@@ -101,8 +101,8 @@ class Entry:
             _unescape(reason),
             _unescape(key),
             _unescape(name),
-            _unescape(old[1:]) if old[0] == "=" else None,
-            _unescape(new[1:]) if new[0] == "=" else None,
+            _unescape(old[1:]) if old[:1] == "=" else None,
+            _unescape(new[1:]) if new[:1] == "=" else None,
             _SECRET in (old, new),
         )
 

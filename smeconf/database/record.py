@@ -49,7 +49,19 @@ def encode(value: str) -> str:
         raise FormatError(
             "a blank at the end cannot be stored: blanks at a record's end are dropped"
         )
+    if not value.isascii() and not _is_of_bytes(value):
+        raise FormatError("lone surrogates cannot be stored: they are no text")
     return _escape(value)
+
+
+def _is_of_bytes(text: str) -> bool:
+    """Tell whether these bytes come back as this text; bytes that are no UTF-8 are
+    surrogates in it."""
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return data.decode("utf-8", "surrogateescape") == text
 
 
 def _escape(value: str) -> str:
@@ -71,6 +83,8 @@ def check_key(key: str) -> None:
         raise FormatError(f"key {key!r}: a key cannot begin or end with a blank")
     if key[0] == "#":
         raise FormatError(f"key {key!r}: a line that begins with # is a comment")
+    if not key.isascii() and not _is_of_bytes(key):
+        raise FormatError(f"key {key!r}: a key cannot hold lone surrogates")
     for character, name in (("=", "an equals sign"), ("\n", "a newline")):
         if character in key:
             raise FormatError(f"key {key!r}: a key cannot hold {name}")
@@ -85,6 +99,8 @@ def check_property(name: str) -> None:
             raise FormatError(f"property {name!r}: a property cannot hold {what}")
     if name[-1] in BLANKS:
         raise FormatError(f"property {name!r}: a name cannot end with a blank")
+    if not name.isascii() and not _is_of_bytes(name):
+        raise FormatError(f"property {name!r}: a name cannot hold lone surrogates")
 
 
 def _check_type(type: str) -> None:
@@ -134,16 +150,16 @@ class Record:
         if stored is None or self.type != stored.type:
             _check_type(self.type)
         kept = {} if stored is None else stored.properties
-        fields = [_escape(self.type)]
-        for name in sorted(self.properties, key=byte_order):
-            value = self.properties[name]
+        for name, value in self.properties.items():
             if kept.get(name) != value:
                 check_property(name)
                 try:
                     encode(value)
                 except FormatError as error:
                     raise FormatError(f"property {name}: {error}") from None
-            fields += (name, _escape(value))
+        fields = [_escape(self.type)]
+        for name in sorted(self.properties, key=byte_order):
+            fields += (name, _escape(self.properties[name]))
         raw = "|".join(fields)
         if stored is not None and Record.parse(raw.strip(BLANKS)) != self:
             raise FormatError(
@@ -282,9 +298,11 @@ class Document:
         added = sorted(self._added, key=byte_order, reverse=True)
         for number, line in enumerate(self._lines):
             key = self._keys[number]
-            while added and self._places.get(key) == number and added[-1] < key:
-                new = added.pop()
-                yield f"{new}={self._added[new]}"
+            if self._places.get(key) == number:
+                here = byte_order(key)
+                while added and byte_order(added[-1]) < here:
+                    new = added.pop()
+                    yield f"{new}={self._added[new]}"
             if number not in self._deleted:
                 yield line
         yield from (f"{new}={self._added[new]}" for new in reversed(added))

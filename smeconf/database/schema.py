@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from smeconf.database.values import check
+from smeconf.database.values import LIST_KINDS, check
 from smeconf.paths import Paths, shipped
 
 TYPE_CHECKING = False
@@ -22,16 +22,23 @@ class Property:
 
     ``kind`` names a check of values.py; ``values`` closes the choice instead;
     ``optional`` allows the empty value; ``default`` is None where none is written.
+
+    ``obsolete`` says what to use instead, ``since`` the version of smeconf that brought
+    what older systems did not have; both are empty for most.  ``drives`` are the
+    targets whose shipped templates name it.
     """
 
     __slots__ = (
         "default",
+        "drives",
         "help",
         "kind",
         "maximum",
         "minimum",
+        "obsolete",
         "optional",
         "secret",
+        "since",
         "values",
     )
 
@@ -44,6 +51,14 @@ class Property:
         self.maximum: int | None = table.get("maximum")
         self.optional: bool = table.get("optional", self.default == "")
         self.secret: bool = table.get("secret", False)
+        self.obsolete: str = table.get("obsolete", "")
+        self.since: str = table.get("since", "")
+        self.drives: tuple[str, ...] = tuple(table.get("drives", ()))
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the value is a comma list, one for listadd and listdel."""
+        return not self.values and self.kind in LIST_KINDS
 
     def find_fault(self, value: str) -> str | None:
         """Return None where ``value`` is accepted, else why not, in one clause."""
@@ -54,7 +69,8 @@ class Key:
     """What is known of one key (or of all records of one type).
 
     ``type`` is the record's type, None for a single-value key, whose ``value`` then
-    says what it holds.
+    says what it holds.  A property ``*`` stands for all those without a name of their
+    own: the record is also someone else's, or its properties are entries of a list.
     """
 
     __slots__ = ("help", "properties", "type", "value")
@@ -68,6 +84,10 @@ class Key:
             for name, entry in table.items()
             if isinstance(entry, dict)
         }
+
+    def find(self, name: str) -> Property | None:
+        """Return what is known of a property, by its name or as one of ``*``."""
+        return self.properties.get(name) or self.properties.get("*")
 
     def defaults(self) -> dict[str, str]:
         """Return the properties that a new record begins with."""
@@ -110,6 +130,10 @@ class Schema:
     def known_keys(self) -> list[str]:
         """Return the keys that are known by name."""
         return [key for key in self._tables if not key.startswith("types/")]
+
+    def known_types(self) -> list[str]:
+        """Return the types of records that are known whatever their key."""
+        return [key[6:] for key in self._tables if key.startswith("types/")]
 
     def knows_key(self, key: str) -> bool:
         """Tell whether this very key is known."""

@@ -89,6 +89,12 @@ class Database:
         """
         return Transaction(self, reason)
 
+    def rehearse(self) -> Transaction:
+        """Return records to try changes on: nothing is locked, nothing ever written."""
+        trial = Transaction(self)
+        trial._document = self.read()
+        return trial
+
     def entries(self) -> Iterator[Entry]:
         """Yield the history, oldest first, without what a killed write left.
 
@@ -116,7 +122,8 @@ class Database:
             for entry in self.history.read()
             if entry.revision == last and not entry.is_secret
         ]
-        is_void = unwritten and all(
+        # Of secrets alone nothing can be compared; then the revision in the head tells.
+        is_void = (named is not None or unwritten) and all(
             entry.old == _stored(document, entry.key, entry.property)
             for entry in unwritten
         )
@@ -211,6 +218,9 @@ class Transaction:
         if differs:
             self._before.setdefault(key, before)
 
+    def __delitem__(self, key: str) -> None:
+        self.delete(key)
+
     def delete(self, key: str) -> None:
         """Remove a record.  Raises KeyError if there is none."""
         before = self._document.find(key)
@@ -221,9 +231,15 @@ class Transaction:
         """Yield the history, oldest first, as :meth:`Database.entries` does."""
         return self.database.entries()
 
-    def abandon(self) -> None:
-        """Write nothing when the context ends."""
-        self._before.clear()
+    @property
+    def revision(self) -> int:
+        """The revision that the records are at, as :meth:`Database.revision_of`."""
+        return self.database.revision_of(self._document)
+
+    def is_secret(self, key: str, name: str) -> bool:
+        """Tell whether a property (with an empty name: a single value) is a secret,
+        now or before this transaction."""
+        return self._secrets(key, self._document.find(key), self._before.get(key))(name)
 
     def _write(self) -> None:
         import time
@@ -252,22 +268,34 @@ class Transaction:
         entries: list[Entry] = []
         for key, before in self._before.items():
             after = self._document.find(key)
-            is_secret = self._secrets(key, after or before)
+            is_secret = self._secrets(key, before, after)
             entries += (
                 Entry(revision, now, who, self._reason, key, *change)
                 for change in changes_between(before, after, is_secret)
             )
         return entries
 
-    def _secrets(self, key: str, record: Record | None) -> Callable[[str], bool]:
-        """Return what tells which properties of a record are secret."""
-        known = self.database.schema.find(key, record.type if record else None)
+    def _secrets(self, key: str, *states: Record | None) -> Callable[[str], bool]:
+        """Return what tells which properties of a record, in any of its states, are
+        secret."""
 
         def is_secret(name: str) -> bool:
-            rule = known.properties.get(name) if known is not None else None
-            return looks_secret(name) or (rule is not None and rule.secret)
+            return any(
+                self._is_secret(key, state, name)
+                for state in states
+                if state is not None
+            )
 
         return is_secret
+
+    def _is_secret(self, key: str, state: Record, name: str) -> bool:
+        if not name and state.properties:
+            return False  # the type of a record is none
+        known = self.database.schema.find(key, state.type)
+        rule = None
+        if known is not None:
+            rule = known.find(name) if name else known.value
+        return looks_secret(name or key) or (rule is not None and rule.secret)
 
     def _error(self, what: str, error: OSError) -> DatabaseError:
         return DatabaseError(f"{self._path}: {what}: {error.strerror}")

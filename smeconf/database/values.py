@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _DIGITS = frozenset("0123456789")
 _LABEL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
 _ACCOUNT = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.-")
+_HEX = frozenset("0123456789abcdef")
+_OPENSSL = frozenset(
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:!+-@=._,"
+)
 
 
 def check(rule: Property, value: str) -> str | None:
@@ -101,6 +105,23 @@ def _integer(rule: Property, value: str) -> str | None:
     return f"a whole number from {low} to {high}"
 
 
+def _number(rule: Property, value: str) -> str | None:
+    low, high = rule.minimum, rule.maximum
+    whole, point, part = value.partition(".")
+    is_number = whole and _DIGITS.issuperset(whole + (part or "x" * len(point)))
+    if is_number and low <= float(value) <= (float(value) if high is None else high):
+        return None
+    upto = "" if high is None else f" to {high}"
+    return f"a number from {low}{upto}, such as {low + 1} or {low + 1}.5"
+
+
+def _size(rule: Property, value: str) -> str | None:
+    digits = value[:-1] if value[-1:] in ("K", "M", "G") else value
+    if digits and len(digits) < 19 and _DIGITS.issuperset(digits):
+        return None
+    return "a size in bytes, or with K, M or G: 25000000 or 25M"
+
+
 def _domain(rule: Property, value: str) -> str | None:
     return None if is_domain(value) else "a host or domain name"
 
@@ -109,6 +130,31 @@ def _account(rule: Property, value: str) -> str | None:
     if value[:1].isalpha() and _ACCOUNT.issuperset(value):
         return None
     return "an account name: a lower case letter, then letters, digits, _ . or -"
+
+
+def _accounts(rule: Property, value: str) -> str | None:
+    return _each(
+        value, lambda one: _account(rule, one) is None, "a comma list of account names"
+    )
+
+
+def _host(rule: Property, value: str) -> str | None:
+    if is_domain(value) or is_address(value):
+        return None
+    return "a host name or an IP address"
+
+
+def _mac(rule: Property, value: str) -> str | None:
+    parts = value.lower().split(":")
+    if len(parts) == 6 and all(len(p) == 2 and _HEX.issuperset(p) for p in parts):
+        return None
+    return "a hardware address such as 00:11:22:33:44:55"
+
+
+def _openssl(rule: Property, value: str) -> str | None:
+    if value and _OPENSSL.issuperset(value):
+        return None
+    return "a list in OpenSSL's form, such as HIGH:!SSLv2"
 
 
 def _address(rule: Property, value: str) -> str | None:
@@ -157,6 +203,26 @@ def _is_zone(entry: str) -> bool:
     return printable and is_domain(zone.rstrip(" \t"), least_labels=2)
 
 
+def _uribl_zones(rule: Property, value: str) -> str | None:
+    return _each(
+        value,
+        _is_uribl_zone,
+        "a comma list of zones, each zone or zone:mask-mask "
+        "(multi.surbl.org:8-16-64-128)",
+    )
+
+
+def _is_uribl_zone(entry: str) -> bool:
+    zone, colon, masks = entry.partition(":")
+    return is_domain(zone, least_labels=2) and (
+        not colon or all(map(_is_mask, masks.split("-")))
+    )
+
+
+def _is_mask(text: str) -> bool:
+    return _DIGITS.issuperset(text) and len(text) < 11 and 0 < int(text or 0) < 2**32
+
+
 def _each(value: str, is_good: Callable[[str], bool], accepted: str) -> str | None:
     try:
         entries = split_list(value)
@@ -184,4 +250,16 @@ CHECKS: dict[str, Callable[[Property, str], str | None]] = {
     "netmask": _netmask,
     "dns servers": _dns_servers,
     "zones": _zones,
+    "number": _number,
+    "size": _size,
+    "accounts": _accounts,
+    "host": _host,
+    "mac": _mac,
+    "openssl": _openssl,
+    "uribl zones": _uribl_zones,
 }
+
+# The kinds that are comma lists.
+LIST_KINDS = frozenset(
+    ("accounts", "addresses", "dns servers", "uribl zones", "zones"),
+)

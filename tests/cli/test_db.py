@@ -415,6 +415,18 @@ def test_unknown_property_is_stored_with_a_warning_on_a_terminal_only(
     assert "|RBLLst|a.test|" in (stored(machine) or "")
 
 
+def test_obsolete_property_is_stored_with_a_word_about_it(machine: Machine) -> None:
+    words = ("config", "setprop", "qpsmtpd", "RequireResolvableFromHost", "yes")
+
+    status, shown = run_on_terminal(machine, *words)
+
+    assert status == 0
+    assert shown == (
+        "configuration qpsmtpd RequireResolvableFromHost: warning: obsolete: nothing: "
+        "the envelope sender's domain is always looked up\n"
+    )
+
+
 # Words and where they go
 
 

@@ -8,9 +8,8 @@ import pytest
 
 from smeconf.database import Record
 from smeconf.database.compile import compile_database, compile_tree, write_module
-from smeconf.database.defaults import apply_defaults
+from smeconf.database.migrate import initialize
 from smeconf.database.schema import Key, Property, Schema, nearest
-from smeconf.database.values import CHECKS
 from smeconf.paths import Paths, shipped
 from tests.support.config import Machine
 
@@ -46,13 +45,13 @@ def rule(kind: str, **words: object) -> Property:
     return Property({"kind": kind, "minimum": 3, "maximum": 5, **words})
 
 
-@pytest.mark.parametrize("kind", CHECKS)
+@pytest.mark.parametrize("kind", VALUES)
 def test_kind_accepts_what_it_should(kind: str) -> None:
     for value in VALUES[kind][0]:
         assert rule(kind).find_fault(value) is None, value
 
 
-@pytest.mark.parametrize("kind", CHECKS)
+@pytest.mark.parametrize("kind", VALUES)
 def test_kind_refuses_in_one_line_that_says_what_is_accepted(kind: str) -> None:
     for value in VALUES[kind][1]:
         fault = rule(kind).find_fault(value)
@@ -271,7 +270,7 @@ def test_defaults_fill_only_what_is_missing(tmp_path: Path) -> None:
         "other=1\nqpsmtpd=service|DNSBL|enabled|Mine|x|RBLList|\n"
     )
 
-    apply_defaults("configuration", machine.paths)
+    assert initialize("configuration", machine.paths, print, print)
 
     records = machine.database().read()
     qpsmtpd = records.find("qpsmtpd")
@@ -287,10 +286,10 @@ def test_defaults_fill_only_what_is_missing(tmp_path: Path) -> None:
 
 def test_defaults_that_are_there_are_no_write(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
-    apply_defaults("configuration", machine.paths)
+    assert initialize("configuration", machine.paths, print, print)
     before = machine.facts("home/e-smith/db/configuration")
 
-    apply_defaults("configuration", machine.paths)
+    assert initialize("configuration", machine.paths, print, print)
 
     assert machine.facts("home/e-smith/db/configuration") == before
 
@@ -299,7 +298,7 @@ def test_defaults_of_the_site_are_given_too(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     machine.write(f"{SITE}/qpsmtpd.toml", '[Mine]\ndefault = "7"\n[Other]\n')
 
-    apply_defaults("configuration", machine.paths)
+    assert initialize("configuration", machine.paths, print, print)
 
     qpsmtpd = machine.database().read().find("qpsmtpd")
     assert qpsmtpd

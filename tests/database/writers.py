@@ -24,7 +24,8 @@ from smeconf.database import Database, Record
 WATCHED = (
     (
         os,
-        "makedirs open close write pwrite ftruncate fstat stat fchmod fchown fsync rename unlink",
+        "makedirs open close write pwrite ftruncate fstat stat fchmod fchown fsync "
+        "rename unlink",
     ),
     (fcntl, "flock"),
 )
