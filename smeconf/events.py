@@ -23,6 +23,7 @@ from filelock import FileLock
 from smeconf.database import DatabaseError
 from smeconf.database.schema import nearest
 from smeconf.paths import Paths, shipped
+from smeconf.plan import Change, Plan, changed_since, remember_run
 from smeconf.services import ServiceError, find_service
 from smeconf.system import FileState, System
 from smeconf.templates import (
@@ -50,21 +51,6 @@ class Event:
     targets: tuple[str, ...]
     actions: tuple[str, ...]
     services: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A target whose file differs from what was expanded; ``old`` None: it is new."""
-
-    target: str
-    path: str
-    old: FileState | None
-    new: FileState
-
-    @property
-    def is_of_content(self) -> bool:
-        """Whether more differs than owner and mode."""
-        return self.old is None or self.old.data != self.new.data
 
 
 def find_event(name: str, paths: Paths) -> Event:
@@ -138,10 +124,33 @@ class Run:
                 self._run_actions()
                 if with_services:
                     self._adjust_services()
+                self._remember()
             except BaseException:  # an interrupt from the keyboard, too
                 self._restore(changes)
                 raise
         return changes
+
+    def plan(self) -> Plan:
+        """Return what the event would do, having done none of it.
+
+        Raises EventError where it would fail.
+        """
+        changes = self._changes()
+        self._check(changes)
+        return Plan(
+            changed_since(self._event.name, self._paths, self._system),
+            changes,
+            self._event.services,
+            frozenset(self._snapshot.secrets),
+        )
+
+    def _remember(self) -> None:
+        try:
+            remember_run(
+                self._event.name, self._snapshot.revisions(), self._paths, self._system
+            )
+        except OSError as error:
+            raise EventError(f"{error.filename}: {error.strerror}") from error
 
     def _changes(self) -> list[Change]:
         """Expand every target in memory; return those that differ from their files."""
@@ -194,7 +203,7 @@ class Run:
         self, directory: str, changes: list[Change]
     ) -> tempfile.TemporaryDirectory[str]:
         """Return a copy of a directory with the changes made in it."""
-        staged = tempfile.TemporaryDirectory(dir=self._paths.state, prefix="check-")
+        staged = tempfile.TemporaryDirectory(prefix="smeconf-check-")
         live = self._paths.under(directory)
         if os.path.isdir(live):
             shutil.copytree(live, staged.name, symlinks=True, dirs_exist_ok=True)

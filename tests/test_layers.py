@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "smeconf"
 
-CONFIGURING = ("database", "templates", "events", "services", "system")
+CONFIGURING = ("database", "templates", "events", "plan", "services", "system")
 FILTERING = ("smtpd", "mailauth", "dns")
 PLUGIN_API = (
     *("plugin", "hooks", "state", "message", "address", "address_list", "log"),

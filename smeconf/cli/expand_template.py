@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 USAGE = 255
 
 _USAGE = """\
-usage: expand-template [--root DIR] [--stdout] PATH
+usage: expand-template [--root DIR] [--stdout | --diff] PATH
 
 Expand the template of PATH into its file, whose owner and mode are kept. --stdout
-prints the text and writes nothing. Exit status 1: nothing was written, and why.
+prints the text, --diff what differs from the file, and neither writes anything. Exit
+status 1: nothing was written, and why.
 """
 
 
@@ -33,16 +34,16 @@ def run(words: list[str]) -> int:
     if words[:1] == ["--help"]:
         sys.stdout.write(_USAGE)
         return 0
-    to_stdout = words[:1] == ["--stdout"]
-    words = words[1:] if to_stdout else words
+    how = words[0] if words[:1] in (["--stdout"], ["--diff"]) else ""
+    words = words[1:] if how else words
     if len(words) != 1 or words[0].startswith("-"):
         sys.stderr.write(_USAGE)
         return USAGE
-    return expand(words[0], root, to_stdout=to_stdout)
+    return expand(words[0], root, how)
 
 
-def expand(target: str, root: str | None, *, to_stdout: bool) -> int:
-    """Expand a target into its file, or to standard output; return the status."""
+def expand(target: str, root: str | None, how: str = "") -> int:
+    """Expand a target into its file, or as ``how`` says; return the status."""
     from smeconf.database import DatabaseError
     from smeconf.paths import Paths
     from smeconf.system import System
@@ -51,9 +52,12 @@ def expand(target: str, root: str | None, *, to_stdout: bool) -> int:
     paths, system = Paths(root), System()
     layers = Layers(paths)
     try:
-        data = _text(layers, paths, target).encode("utf-8", "surrogateescape")
-        if to_stdout:
+        text, secrets = _text(layers, paths, target)
+        data = text.encode("utf-8", "surrogateescape")
+        if how == "--stdout":
             sys.stdout.buffer.write(data)
+        elif how == "--diff":
+            _show_diff(system, paths, target, data, secrets)
         else:
             _write(system, layers, paths, target, data)
     except (TemplateError, TargetError, DatabaseError) as error:
@@ -65,10 +69,22 @@ def expand(target: str, root: str | None, *, to_stdout: bool) -> int:
     return 0
 
 
-def _text(layers: Layers, paths: Paths, target: str) -> str:
+def _text(layers: Layers, paths: Paths, target: str) -> tuple[str, set[str]]:
+    """Return the text of a target, and the secrets in it."""
     from smeconf.templates import Expander, Snapshot
 
-    return Expander(layers, Snapshot(paths)).expand(target).text
+    snapshot = Snapshot(paths)
+    return Expander(layers, snapshot).expand(target).text, snapshot.secrets
+
+
+def _show_diff(
+    system: System, paths: Paths, target: str, data: bytes, secrets: set[str]
+) -> None:
+    from smeconf.plan import hide, unified_diff
+
+    old = system.find(paths.under(target))
+    for line in unified_diff(target.strip("/"), old.data if old else b"", data):
+        sys.stdout.write(hide(line, secrets))
 
 
 def _write(

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from smeconf.events import Run
+
+CHANGES = 2
 USAGE = 255
 
 _USAGE = """\
-usage: signal-event [--root DIR] EVENT [ARGUMENT]…
+usage: signal-event [--root DIR] EVENT [ARGUMENT]… [--plan [--json]]
 
 Expand the event's files, run its actions and adjust its services: all of it, or, with
 exit status 1 and the reason on standard error, nothing.
+
+--plan shows what would change and touches nothing; exit status 0: nothing, 2: changes.
 """
 
 
@@ -27,14 +36,43 @@ def run(words: list[str]) -> int:
     if words[:1] == ["--help"]:
         sys.stdout.write(_USAGE)
         return 0
-    if not words or words[0].startswith("-"):
+    options = {word for word in words if word in ("--plan", "--json")}
+    words = [word for word in words if word not in options]
+    if not words or words[0].startswith("-") or options == {"--json"}:
         sys.stderr.write(_USAGE)
         return USAGE
+    if options:
+        return show_plan(words[0], words[1:], root, as_json="--json" in options)
     return signal_event(words[0], words[1:], root)
 
 
 def signal_event(name: str, arguments: list[str], root: str | None = None) -> int:
     """Run an event, its progress and faults on standard error; return the status."""
+    return _attempt(name, arguments, root, _apply)
+
+
+def show_plan(
+    name: str, arguments: list[str], root: str | None = None, *, as_json: bool = False
+) -> int:
+    """Print what an event would do; return 2 where there is something, else 0."""
+
+    def plan(run: Run) -> int:
+        found = run.plan()
+        sys.stdout.write(found.as_json() if as_json else found.as_text())
+        return CHANGES if found.changes else 0
+
+    return _attempt(name, arguments, root, plan)
+
+
+def _apply(run: Run) -> int:
+    run.apply()
+    return 0
+
+
+def _attempt(
+    name: str, arguments: list[str], root: str | None, act: Callable[[Run], int]
+) -> int:
+    from smeconf.database import DatabaseError
     from smeconf.events import EventError, Run, UnknownEvent, find_event
     from smeconf.paths import Paths
     from smeconf.system import System
@@ -42,15 +80,15 @@ def signal_event(name: str, arguments: list[str], root: str | None = None) -> in
     paths = Paths(root)
     try:
         event = find_event(name, paths)
-        Run(event, arguments, paths, System(), _say).apply()
+        return act(Run(event, arguments, paths, System(), _say))
     except UnknownEvent as error:
         _complain(str(error))
         return USAGE
-    except (EventError, OSError) as error:
+    except (EventError, DatabaseError, OSError) as error:
         _complain(str(error))
-        sys.stderr.write(f"signal-event {name}: failed, nothing was changed\n")
+        if act is _apply:
+            sys.stderr.write(f"signal-event {name}: failed, nothing was changed\n")
         return 1
-    return 0
 
 
 def _complain(text: str) -> None:

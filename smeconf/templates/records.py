@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from smeconf.database import Database, Document, Record
+from smeconf.database.history import looks_secret
 from smeconf.database.schema import Key, Schema, nearest
 from smeconf.paths import Paths
 
@@ -30,6 +31,7 @@ class Snapshot:
         self._documents: dict[str, Document] = {}
         self._schemas: dict[str, Schema] = {}
         self.reads: set[Read] = set()
+        self.secrets: set[str] = set()  # values that must not be shown
         self.last_read = ""
 
     def note(self, database: str, key: str | None, name: str | None) -> None:
@@ -37,6 +39,13 @@ class Snapshot:
         self.reads.add((database, key, name))
         if key is not None:
             self.last_read = key if name is None else f"{key}{{{name}}}"
+
+    def revisions(self) -> dict[str, int]:
+        """Return the revision of each database that was looked at."""
+        return {
+            name: Database.open(name, self._paths).revision_of(document)
+            for name, document in self._documents.items()
+        }
 
     def document(self, name: str) -> Document:
         """Return a database's records.  Raises DatabaseError."""
@@ -92,9 +101,11 @@ class RecordView:
         """Return a property as stored, else its default; None if there is neither."""
         self._snapshot.note(self._database, self.key, name)
         value = self.record.properties.get(name)
-        if value is None and self._known is not None:
-            known = self._known.properties.get(name)
+        known = self._known.find(name) if self._known is not None else None
+        if value is None:
             return known.default if known is not None else None
+        if value and (looks_secret(name) or (known is not None and known.secret)):
+            self._snapshot.secrets.add(value)
         return value
 
     def describe_missing(self, name: str) -> str:
