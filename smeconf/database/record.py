@@ -183,12 +183,15 @@ class Record:
 
 def _join_escaped(pieces: list[str]) -> list[str]:
     """Join what was split at a ``|`` that a backslash precedes."""
-    fields = [pieces[0]]
-    for piece in pieces[1:]:
-        if fields[-1].endswith("\\"):
-            fields[-1] += "|" + piece
-        else:
-            fields.append(piece)
+    fields = []
+    field: list[str] = []
+    for piece in pieces:
+        field.append(piece)
+        if not piece.endswith("\\"):
+            fields.append("|".join(field))
+            field = []
+    if field:
+        fields.append("|".join(field))
     return fields
 
 

@@ -23,11 +23,14 @@ from smeconf.paths import Paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
     from typing import Self
 
     from smeconf.database.schema import Schema
+
+
+_NOTHING: Mapping[str, Record | None] = {}
 
 
 class DatabaseError(Exception):
@@ -106,13 +109,16 @@ class Database:
         except (OSError, HistoryError) as error:
             raise DatabaseError(f"{self.history.path}: {error}") from error
 
-    def revision_of(self, document: Document) -> int:
+    def revision_of(
+        self, document: Document, before: Mapping[str, Record | None] = _NOTHING
+    ) -> int:
         """Return the last revision of the history that was written to the database.
 
         Lines behind it are those of a write that was killed before it replaced the
         file: one revision, whose old values still stand.  A file that e-smith wrote
         names no revision, and one that came back from a backup an old one; then the
-        whole history holds.  Raises OSError and HistoryError.
+        whole history holds.  ``before`` are the records that were changed since the
+        document was read, as they were.  Raises OSError and HistoryError.
         """
         last, named = self.history.last_revision(), document.revision
         if named is not None and (named >= last or named < last - 1):
@@ -124,7 +130,7 @@ class Database:
         ]
         # Of secrets alone nothing can be compared; then the revision in the head tells.
         is_void = (named is not None or unwritten) and all(
-            entry.old == _stored(document, entry.key, entry.property)
+            entry.old == _stored(document, before, entry.key, entry.property)
             for entry in unwritten
         )
         return last - 1 if is_void else last
@@ -234,7 +240,7 @@ class Transaction:
     @property
     def revision(self) -> int:
         """The revision that the records are at, as :meth:`Database.revision_of`."""
-        return self.database.revision_of(self._document)
+        return self.database.revision_of(self._document, self._before)
 
     def is_secret(self, key: str, name: str) -> bool:
         """Tell whether a property (with an empty name: a single value) is a secret,
@@ -246,7 +252,7 @@ class Transaction:
 
         history = self.database.history
         try:
-            after = self.database.revision_of(self._document)
+            after = self.revision
             entries = self._entries(after + 1)
             if not entries:
                 return  # changed, and changed back
@@ -348,9 +354,11 @@ class RecordProxy:
         return record
 
 
-def _stored(document: Document, key: str, name: str) -> str | None:
-    """Return a property, or with an empty name the type, of a record."""
-    record = document.find(key)
+def _stored(
+    document: Document, before: Mapping[str, Record | None], key: str, name: str
+) -> str | None:
+    """Return a property, or with an empty name the type, of a record as it was."""
+    record = before[key] if key in before else document.find(key)
     if record is None:
         return None
     return record.properties.get(name) if name else record.type
