@@ -223,19 +223,23 @@ def check_property(
         return
     rule = known.find(name)
     if rule is None:
-        hint = nearest(name, list(known.properties))
-        _warn(f"{call.name} {key}: warning: no property {name} is known{hint}")
+        if _is_at_terminal():  # a script would pay for finding the nearest name
+            hint = nearest(name, list(known.properties))
+            _warn(f"{call.name} {key}: warning: no property {name} is known{hint}")
         return
-    if rule.obsolete:
+    if rule.obsolete and _is_at_terminal():
         _warn(f"{call.name} {key} {name}: warning: obsolete: {rule.obsolete}")
     if not call.options.force:
         _refuse_fault(f"{call.name} {key} {name}", rule, value)
 
 
+def _is_at_terminal() -> bool:
+    """Whether a person reads warnings; scripts have set odd properties for years."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def _warn(text: str) -> None:
-    """Tell a person at a terminal; scripts have set such properties for years."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        sys.stderr.write(text + "\n")
+    sys.stderr.write(text + "\n")
 
 
 def _refuse_fault(where: str, rule: Property, value: str) -> None:

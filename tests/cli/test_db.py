@@ -747,6 +747,7 @@ COSTLY = [
         "getprop qpsmtpd DNSBL",
         "setprop qpsmtpd DNSBL disabled RBLList 'a.test:No, b.test' TCPPort 26",
         "setprop qpsmtpd QueueTarget x User qpsmtpd LogLevel 4",
+        "setprop qpsmtpd NobodyKnows x RequireResolvableFromHost no",
     ],
 )
 def test_getprop_and_setprop_import_no_more_than_they_need(
