@@ -6,6 +6,7 @@ import grp
 import os
 import pwd
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -82,16 +83,20 @@ class System:
 
         Raises OSError where it cannot be run.
         """
-        return subprocess.run(
-            words,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-        )
+        # A file, not a pipe: what the program leaves running in the background may
+        # hold a pipe open for ever.
+        with tempfile.TemporaryFile() as output:
+            done = subprocess.run(
+                words,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+            output.seek(0)
+            said = output.read().decode("utf-8", "replace")
+        return subprocess.CompletedProcess(words, done.returncode, said)
 
     def user_id(self, name: str) -> int:
         """Return a user's number.  Raises KeyError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -188,6 +189,18 @@ def test_actions_run_in_byte_order_behind_the_files_with_their_arguments(
     ]
     skipped = machine.path("etc/smeconf/events/try/S50")
     assert result.errors == f"{skipped}: is not executable, skipped\n"
+
+
+def test_program_that_an_action_leaves_behind_does_not_hold_the_event(
+    machine: Machine,
+) -> None:
+    pid = machine.path("pid")
+    machine.event("try", actions={"S50": f"sleep 60 & echo $! >{pid}"})
+
+    machine.run("signal-event", "try")  # or its time would be up
+
+    left_behind = int(pid.read_text())
+    os.kill(left_behind, signal.SIGKILL)
 
 
 def test_runs_at_once_wait_for_each_other(machine: Machine) -> None:

@@ -83,9 +83,16 @@ def _flag(rule: Property, value: str) -> str | None:
 
 
 def _text(rule: Property, value: str) -> str | None:
-    if any(character < " " and character != "\t" for character in value):
+    if any(map(_is_control, value)):
         return "one line of text without control characters"
     return None
+
+
+def _is_control(character: str) -> bool:
+    """Tell whether a template would refuse to print it: C0 but tab, DEL, C1."""
+    if character == "\t":
+        return False
+    return character < " " or "\x7f" <= character <= "\x9f"
 
 
 def _word(rule: Property, value: str) -> str | None:
@@ -169,8 +176,11 @@ def _netmask(rule: Property, value: str) -> str | None:
     import ipaddress
 
     try:
-        ipaddress.ip_network(f"0.0.0.0/{value}", strict=False)
+        network = ipaddress.ip_network(f"0.0.0.0/{value}", strict=False)
     except ValueError:
+        network = None
+    # ip_network reads 24, and the inverse 0.0.0.255, as well.
+    if network is None or str(network.netmask) != value:
         return "a netmask such as 255.255.255.0"
     return None
 
@@ -199,7 +209,7 @@ def _zones(rule: Property, value: str) -> str | None:
 
 def _is_zone(entry: str) -> bool:
     zone, _, message = entry.partition(":")
-    printable = all(character >= " " or character == "\t" for character in message)
+    printable = not any(map(_is_control, message))
     return printable and is_domain(zone.rstrip(" \t"), least_labels=2)
 
 

@@ -11,7 +11,10 @@ from smeconf.database.values import CHECKS, LIST_KINDS, describe_accepted
 VALUES: dict[str, tuple[list[str], list[str]]] = {
     "switch": (["enabled", "disabled"], ["", "Enabled", "yes", "enabled ", "1"]),
     "flag": (["0", "1"], ["", "2", "on", "01"]),
-    "text": (["", "a b", "a\tb", "\u00e9", "Don't |"], ["a\nb", "\x1b[0m", "a\rb"]),
+    "text": (
+        ["", "a b", "a\tb", "\u00e9", "Don't |"],
+        ["a\nb", "\x1b[0m", "a\rb", "a\x7f", "\x85"],
+    ),
     "word": (["a", "var/lib/x", "\u00e9"], ["a b", "a\tb", "a\n", "\x7f"]),
     "integer": (["3", "003", "5"], ["", "2", "6", "-3", "+3", "3.0", " 3", "\u0664"]),
     "domain": (
@@ -21,7 +24,10 @@ VALUES: dict[str, tuple[list[str], list[str]]] = {
     "account": (["a", "a.b-c_1"], ["", "A", "1a", ".a", "a b", "\u00e9"]),
     "address": (["192.0.2.1", "::1"], ["", "1.2.3", "1.2.3.256", "a.test", "::1/64"]),
     "addresses": (["", "192.0.2.1", "::1, 192.0.2.1"], ["a", "192.0.2.1;::1"]),
-    "netmask": (["255.255.255.0", "255.255.254.0"], ["", "255.0.255.0", "a"]),
+    "netmask": (
+        ["255.255.255.0", "255.255.254.0"],
+        ["", "255.0.255.0", "a", "24", "0.0.0.255"],
+    ),
     "dns servers": (
         ["", "192.0.2.1", "192.0.2.1@5353, ::1@1"],
         ["192.0.2.1@", "192.0.2.1@0", "192.0.2.1@65536", "a.test", "192.0.2.1:53"],
