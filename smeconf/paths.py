@@ -51,13 +51,6 @@ class Paths:
         """Return where ``path`` (with or without a leading slash) lies on disk."""
         return os.path.join(self.root, path.lstrip("/"))
 
-    def resolve(self, path: str) -> str:
-        """Return an absolute ``path`` as it is, a relative one below the root.
-
-        For paths that an administrator wrote as a value, such as ``QueueTarget``.
-        """
-        return os.path.join(self.root, path)
-
     def database(self, name: str) -> str:
         """Return the file of database ``name``, by e-smith's rules.
 

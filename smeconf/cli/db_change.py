@@ -198,6 +198,7 @@ def new_record(call: Call, schema: Schema, key: str) -> Record:
 def check_record(
     call: Call, schema: Schema, key: str, type: str, properties: dict[str, str]
 ) -> None:
+    """Raise DatabaseError for a type or a value of a record that is refused."""
     known = schema.find(key, type)
     _check_type(call, known, key, type)
     for name, value in properties.items():
@@ -219,6 +220,8 @@ def _check_type(call: Call, known: Key | None, key: str, type: str) -> None:
 def check_property(
     call: Call, known: Key | None, key: str, name: str, value: str
 ) -> None:
+    """Raise DatabaseError for a value that its property refuses; warn of names that
+    nobody knows, and of obsolete ones."""
     if known is None:
         return
     rule = known.find(name)
