@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
+import shutil
+import signal
+import stat
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+# How long a program may run that is given no limit of its own.
+RUN_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +29,7 @@ class FileState:
 
 
 class System:
-    """The real machine."""
+    """The real machine.  Whatever changes it raises OSError where it cannot."""
 
     def find(self, path: str) -> FileState | None:
         """Return a file, or None where there is none.
@@ -30,42 +37,92 @@ class System:
         Raises OSError for what is no file or cannot be read.
         """
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=_open_at_once) as file:
                 status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    raise OSError(errno.EINVAL, "is not a regular file", path)
                 mode = status.st_mode & 0o7777
                 return FileState(file.read(), mode, status.st_uid, status.st_gid)
         except FileNotFoundError:
             return None
 
     def replace(self, path: str, state: FileState) -> None:
-        """Put a file in place: durable, and whole or not at all.  Raises OSError."""
+        """Put a file in place: durable, and whole or not at all."""
         path = os.path.realpath(path)
         directory, name = os.path.split(path)
         os.makedirs(directory, exist_ok=True)
         beside = os.path.join(directory, f".{name}.new")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(beside, flags, 0o600)
         try:
-            with os.fdopen(file, "wb") as stream:
-                stream.write(state.data)
-                stream.flush()
-                self._own(stream.fileno(), state)
-                os.fsync(stream.fileno())
+            self.write(beside, state)
+            self.sync([beside])
             os.rename(beside, path)
         except BaseException:
             self.remove(beside)
             raise
-        folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        self.sync([directory])
 
-    def repair(self, path: str, state: FileState) -> None:
-        """Give a file whose content is right its owner and mode.  Raises OSError."""
+    def write(self, path: str, state: FileState) -> None:
+        """Write a new file, its owner and mode final before its content is there.
+
+        A file that is there is litter of a run that was killed, and replaced.
+        """
+        self.remove(path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(path, flags, 0o600), "wb", 0) as file:
+            self._own(file.fileno(), state)
+            view = memoryview(state.data)
+            while view:
+                view = view[file.write(view) :]
+
+    def sync(self, paths: Sequence[str]) -> None:
+        """Make files and directories durable."""
+        for path in paths:
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(file)
+            except OSError as error:
+                # A file system that cannot, such as /proc, has nothing to make durable.
+                if error.errno != errno.EINVAL:
+                    raise
+            finally:
+                os.close(file)
+
+    def link(self, path: str, also: str) -> None:
+        """Give a file another name; a copy, where its file system has no such links."""
+        self.remove(also)
+        try:
+            os.link(path, also)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            shutil.copy2(path, also)
+            status = os.stat(path)
+            os.chown(also, status.st_uid, status.st_gid)
+
+    def rename(self, path: str, new: str) -> None:
+        """Put a file in the place of another, or of none."""
+        os.rename(path, new)
+
+    def make_directory(self, path: str) -> None:
+        """Make a directory, its parents being there; it may be there itself."""
+        try:
+            os.mkdir(path, 0o755)
+        except FileExistsError:
+            if not os.path.isdir(path):
+                raise
+
+    def remove_directory(self, path: str) -> None:
+        """Remove a directory if it is there and empty."""
+        try:
+            os.rmdir(path)
+        except OSError:
+            pass
+
+    def repair(self, path: str, mode: int, uid: int, gid: int) -> None:
+        """Give a file whose content is right its owner and mode."""
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self._own(file, state)
+            self._own(file, FileState(b"", mode, uid, gid))
         finally:
             os.close(file)
 
@@ -77,26 +134,38 @@ class System:
             pass
 
     def run(
-        self, words: Sequence[str], environment: Mapping[str, str]
+        self,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        seconds: float = RUN_SECONDS,
     ) -> subprocess.CompletedProcess[str]:
         """Run a program to its end; its output, both kinds, is in ``stdout``.
 
-        Raises OSError where it cannot be run.
+        Where it takes longer than ``seconds`` it is killed with all that it started,
+        and TimeoutError is raised, as OSError is where it cannot be run.
         """
         # A file, not a pipe: what the program leaves running in the background may
         # hold a pipe open for ever.
         with tempfile.TemporaryFile() as output:
-            done = subprocess.run(
+            program = subprocess.Popen(
                 words,
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                check=False,
+                process_group=0,
             )
+            try:
+                status = program.wait(seconds)
+            except subprocess.TimeoutExpired:
+                _kill_group(program)
+                raise TimeoutError(0, f"was killed after {seconds:.0f} s") from None
+            except BaseException:  # an interrupt, which only we have heard
+                _kill_group(program)
+                raise
             output.seek(0)
             said = output.read().decode("utf-8", "replace")
-        return subprocess.CompletedProcess(words, done.returncode, said)
+        return subprocess.CompletedProcess(words, status, said)
 
     def user_id(self, name: str) -> int:
         """Return a user's number.  Raises KeyError."""
@@ -112,3 +181,16 @@ class System:
             os.fchown(file, state.uid, state.gid)
         if status.st_mode & 0o7777 != state.mode:
             os.fchmod(file, state.mode)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open what may be a pipe without waiting for its other end."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _kill_group(program: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(program.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    program.wait()

@@ -399,7 +399,11 @@ def _targets(paths: Paths) -> Iterator[str]:
                 yield target
             elif directories:
                 names = {n for n in files if not n.endswith((".toml", *_LEFT_BEHIND))}
-                yield from (f"{target}/{name}" for name in names - {BEGIN, END})
+                yield from (
+                    f"{target}/{name}"
+                    for name in names
+                    if not name.startswith((BEGIN, END))
+                )
 
 
 def _scan(place: str) -> list[os.DirEntry[str]]:

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from smeconf.events import Run
+    from smeconf.events import Report, Run
 
 CHANGES = 2
 USAGE = 255
@@ -20,6 +20,9 @@ Expand the event's files, run its actions and adjust its services: all of it, or
 exit status 1 and the reason on standard error, nothing.
 
 --plan shows what would change and touches nothing; exit status 0: nothing, 2: changes.
+
+An action of the event (events/EVENT/Snn…) is called with EVENT and the arguments; it
+has EVENT and SMECONF_ROOT in its environment, and a PATH that finds smeconf's commands.
 """
 
 
@@ -48,6 +51,11 @@ def run(words: list[str]) -> int:
 
 def signal_event(name: str, arguments: list[str], root: str | None = None) -> int:
     """Run an event, its progress and faults on standard error; return the status."""
+    import signal
+
+    # What was begun is ended, whoever loses his terminal; or undone, when told to stop.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _interrupt)
     return _attempt(name, arguments, root, _apply)
 
 
@@ -69,34 +77,40 @@ def _apply(run: Run) -> int:
     return 0
 
 
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 def _attempt(
     name: str, arguments: list[str], root: str | None, act: Callable[[Run], int]
 ) -> int:
+    from smeconf.cli.report import terminal_report
     from smeconf.database import DatabaseError
     from smeconf.events import EventError, Run, UnknownEvent, find_event
     from smeconf.paths import Paths
+    from smeconf.services import ServiceError
     from smeconf.system import System
 
     paths = Paths(root)
+    report: Report = terminal_report()
     try:
         event = find_event(name, paths)
-        return act(Run(event, arguments, paths, System(), _say))
+        return act(Run(event, arguments, paths, System(), report))
     except UnknownEvent as error:
         _complain(str(error))
         return USAGE
-    except (EventError, DatabaseError, OSError) as error:
+    except (EventError, ServiceError, DatabaseError, OSError) as error:
         _complain(str(error))
         if act is _apply:
-            sys.stderr.write(f"signal-event {name}: failed, nothing was changed\n")
+            is_whole = not getattr(error, "left", ())
+            end = "nothing was changed" if is_whole else "not all could be put back"
+            sys.stderr.write(f"signal-event {name}: failed, {end}\n")
+        return 1
+    except KeyboardInterrupt:
+        _complain("interrupted")  # before anything was begun
         return 1
 
 
 def _complain(text: str) -> None:
     for line in text.splitlines():
         sys.stderr.write(f"signal-event: {line}\n")
-
-
-def _say(text: str) -> None:
-    # What was expanded is progress, for people; the rest is worth a line in any log.
-    if not text.startswith("expanded ") or sys.stderr.isatty():
-        sys.stderr.write(text + "\n")

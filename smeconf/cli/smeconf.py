@@ -8,6 +8,9 @@ import sys
 import click
 
 from smeconf.cli.completion_command import completion
+from smeconf.cli.doctor import doctor
+from smeconf.cli.explain import explain
+from smeconf.cli.unit import unit
 from smeconf.database import Document
 from smeconf.paths import Paths
 
@@ -27,7 +30,8 @@ def main(context: click.Context, root: str | None) -> None:
     context.obj = Paths(root)
 
 
-main.add_command(completion)
+for command in (completion, doctor, explain, unit):
+    main.add_command(command)
 
 
 @main.command()
@@ -71,13 +75,14 @@ def _initialize(paths: Paths) -> bool:
     """
     from smeconf.database import DatabaseError
     from smeconf.database.migrate import initialize_all
-    from smeconf.events import EventError, Run, find_event
+    from smeconf.events import EventError, Report, Run, find_event
     from smeconf.system import System
 
     is_well = initialize_all(paths, click.echo, _complain)
     try:
         event = find_event("email-update", paths)
-        Run(event, [], paths, System(), lambda line: None).apply(with_services=False)
+        run = Run(event, [], paths, System(), Report())
+        run.apply(with_services=False)
     except (DatabaseError, EventError, ValueError) as error:
         for line in str(error).splitlines():
             _complain(line)

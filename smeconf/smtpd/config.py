@@ -5,11 +5,18 @@ trimmed.  ``$include NAME`` on a line of its own puts in another file.  A list t
 no file is empty.  Besides qpsmtpd's own files the directory holds some of ours:
 ``listen`` (``address@port`` or ``port`` a line), ``user``, ``workers``,
 ``dns_servers``.
+
+``DIRECTORY.generation`` beside it names the whole, in JSON: ``{"id": …}``.  While an
+installer is at work, or where it was killed, it also tells what to read meanwhile, so
+that a filter which starts in the middle gets the last whole configuration:
+``"unfinished"`` maps each file that is being changed to the name of the old one, or to
+null where there was none.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import socket
 from collections.abc import Callable
@@ -41,12 +48,21 @@ class Line:
 
 
 class Directory:
-    """A configuration directory."""
+    """A configuration directory, as it was left by the last install that ended.
+
+    ``generation`` names that, and is empty where nobody names it.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
         if not os.path.isdir(path):
             raise ConfigError(f"{path}: no such directory")
+        self.generation, self._instead = _read_generation(path)
+
+    def has_changed(self) -> bool:
+        """Tell whether an install was begun or ended since this was made."""
+        now = _read_generation(self.path)
+        return now != (self.generation, self._instead)
 
     def lines(self, name: str) -> list[Line]:
         """Return the lines of a file; none where there is no such file.
@@ -57,15 +73,25 @@ class Directory:
 
     def has(self, name: str) -> bool:
         """Tell whether there is such a file."""
-        return os.path.isfile(os.path.join(self.path, name))
+        return any(os.path.isfile(path) for path in self._places(name))
 
     def names(self, folder: str) -> list[str]:
         """Return the files of a sub-directory, sorted; none where it is missing."""
         try:
-            names = os.listdir(os.path.join(self.path, folder))
+            names = set(os.listdir(os.path.join(self.path, folder)))
         except FileNotFoundError:
-            return []
-        return sorted(name for name in names if self.has(os.path.join(folder, name)))
+            names = set()
+        # What is being removed: its name may be gone already.
+        names.update(
+            name[len(folder) + 1 :]
+            for name in self._instead
+            if name.startswith(f"{folder}/")
+        )
+        return sorted(
+            name
+            for name in names
+            if not _is_left_behind(name) and self.has(f"{folder}/{name}")
+        )
 
     def parsed(self, name: str, parse: Callable[[str], T]) -> tuple[T, ...]:
         """Return what ``parse`` makes of each line.
@@ -84,13 +110,45 @@ class Directory:
         if path in including:
             raise ConfigError(f"{path}: includes itself")
         lines = []
-        for number, raw in enumerate(_read(path).split("\n"), 1):
+        for number, raw in enumerate(self._read(name).split("\n"), 1):
             text = raw.strip()
             if text.startswith("$include "):
                 lines += self._lines(text[9:].strip(), (*including, path))
             elif text and not text.startswith("#"):
                 lines.append(Line(text, path, number))
         return lines
+
+    def _read(self, name: str) -> str:
+        """Return the text of a file; empty where there is none."""
+        for path in self._places(name):
+            text = _find_text(path)
+            if text is not None:
+                return text
+        return ""
+
+    def _places(self, name: str) -> list[str]:
+        """Return where a file may be found, the first that is there being meant."""
+        path = os.path.join(self.path, name)
+        if os.path.normpath(name) not in self._instead:
+            return [path]
+        instead = self._instead[os.path.normpath(name)]
+        # The old file, once it is back in its place, has lost its second name.
+        return [] if instead is None else [os.path.join(self.path, instead), path]
+
+
+def _read_generation(directory: str) -> tuple[str, dict[str, str | None]]:
+    path = f"{os.path.abspath(directory)}.generation"
+    try:
+        table = json.loads(_find_text(path) or '{"id": ""}')
+        return table["id"], table.get("unfinished", {})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ConfigError(f"{path}:1: is not understood: remove it") from error
+
+
+def _is_left_behind(name: str) -> bool:
+    """Tell what installers, editors and package managers leave in a directory."""
+    endings = ("~", ".swp", ".orig", ".rpmsave", ".rpmnew", ".rpmorig")
+    return name.startswith(".") or name.endswith(endings) or ".edited" in name
 
 
 def parse_line(line: Line, parse: Callable[[str], T]) -> T:
@@ -170,12 +228,12 @@ def _dns_server(text: str) -> tuple[str, int]:
     return server
 
 
-def _read(path: str) -> str:
+def _find_text(path: str) -> str | None:
     try:
         with open(path, "rb") as file:
             return file.read().decode("utf-8")
     except FileNotFoundError:
-        return ""
+        return None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

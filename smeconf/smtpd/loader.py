@@ -12,6 +12,7 @@ import importlib
 import os
 import pkgutil
 import shlex
+import time
 from dataclasses import dataclass
 from functools import cache
 
@@ -25,6 +26,8 @@ from smeconf.smtpd.plugin import Context, Plugin, Policy, read_settings
 
 # A list made for SME's qpsmtpd names these; peers is ours by construction.
 _NOT_NEEDED = frozenset({"peers"})
+# An install takes milliseconds; what changes for longer is not one.
+_SETTLE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,12 @@ class Configuration:
     resolver: Resolver
     log: Log
     spool: str
+    directory: Directory
+
+    @property
+    def generation(self) -> str:
+        """The name of what was loaded, empty where nobody named it."""
+        return self.directory.generation
 
     def plugins_for(self, remote: str) -> PluginList:
         """Return the plugin list of a client by its address."""
@@ -61,7 +70,22 @@ def load(path: str, root: str) -> Configuration:
 
     Raises ConfigError with every fault that was found, one a line.
     """
-    directory = Directory(path)
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while True:
+        directory = Directory(path)
+        try:
+            loaded = _load(directory, root)
+        except ConfigError:
+            if not directory.has_changed() or time.monotonic() > deadline:
+                raise
+        else:
+            if not directory.has_changed():
+                return loaded
+            if time.monotonic() > deadline:
+                raise ConfigError(f"{path}: changes while it is read")
+
+
+def _load(directory: Directory, root: str) -> Configuration:
     settings = ServerSettings.read(directory)
     log = Log(settings.log_level)
     context = Context(
@@ -87,6 +111,7 @@ def load(path: str, root: str) -> Configuration:
         resolver=context.resolver,
         log=log,
         spool=context.spool,
+        directory=directory,
     )
 
 

@@ -94,6 +94,9 @@ class Master:
             if not self._start_generation(self._configuration, self._listeners):
                 raise ConfigError("the workers did not start; the log says why")
             self._say(NOTICE, f"serving on {self._where()}")
+            # An install that ended before there was a socket to tell us.
+            if self._configuration.directory.has_changed():
+                self.reload()
             self._loop()
             self._selector.unregister(control)
             self._stop_workers()
@@ -311,6 +314,7 @@ class Master:
             "error": fault,
             "pid": os.getpid(),
             "generation": self._generation,
+            "configuration": self._configuration.generation,
             "listen": [show(address) for address in self._listeners],
             "workers": sorted(self._workers),
         }

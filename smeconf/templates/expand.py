@@ -5,12 +5,15 @@ A value that holds a newline or another control character cannot be printed, unl
 fragment says ``| lines``: a property never becomes a directive of its own.
 
 A variable that a fragment sets at its top is seen by the fragments behind it.
+Compiled fragments are kept from one run to the next, see cache.py.
 """
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any
 
 import jinja2
@@ -19,8 +22,15 @@ import jinja2.sandbox
 from jinja2.utils import missing
 
 from smeconf.database.lists import split_list
+from smeconf.templates.cache import Cache
 from smeconf.templates.layers import Fragment, Layers
 from smeconf.templates.records import DATABASES, DatabaseView, RecordView, Snapshot
+from smeconf.templates.sources import LineSource
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from smeconf.templates.names import Mention
+    from smeconf.templates.trace import Tracer
 
 
 class TemplateError(Exception):
@@ -29,66 +39,165 @@ class TemplateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """The text of a target, ready to be installed."""
+    """The text of a target, ready to be installed.
+
+    ``lines`` say what made each line, where the expander traces: one for each newline
+    in the text, and one for what stands behind the last.
+    """
 
     target: str
     text: str
+    lines: tuple[LineSource, ...] = ()
 
 
 class Expander:
     """Expands targets on one snapshot of the databases.
 
-    ``event`` is what templates see as ``EVENT``.
+    ``event`` is what templates see as ``EVENT``; ``cache`` holds compiled fragments,
+    and gets those that are compiled; ``trace``: expansions say what made each line.
     """
 
-    def __init__(self, layers: Layers, snapshot: Snapshot, event: str = "") -> None:
+    def __init__(
+        self,
+        layers: Layers,
+        snapshot: Snapshot,
+        event: str = "",
+        cache: Cache | None = None,
+        *,
+        trace: bool = False,
+    ) -> None:
         self._layers = layers
         self._snapshot = snapshot
         self._environment = _Environment(snapshot)
         self._event = event
+        self._cache = cache
+        self._trace = trace
+        # The same fragments make several targets; within a run each is read once.
+        self._templates: dict[Fragment, jinja2.Template] = {}
 
-    def expand(self, target: str) -> Expansion:
+    def expand(
+        self, target: str, variables: Mapping[str, Any] | None = None
+    ) -> Expansion:
         """Return the text of a target.
 
-        Raises TemplateError naming fragment and line, and TargetError where the
-        target has no template.
+        ``variables`` are more names that its fragments see.  Raises TemplateError
+        naming fragment and line, and TargetError where the target has no template.
         """
-        variables: dict[str, Any] = {"EVENT": self._event}
+        names: dict[str, Any] = {"EVENT": self._event, **(variables or {})}
+        fragments = self._layers.fragments(target)
+        if self._trace:
+            return self._expand_traced(target, fragments, names)
         text = []
-        for fragment in self._layers.fragments(target):
-            text.append(self._render(fragment, variables))
+        for fragment in fragments:
+            text += self._render(fragment, self._template(fragment), names)
         return Expansion(target.strip("/"), "".join(text))
 
-    def _render(self, fragment: Fragment, variables: dict[str, Any]) -> str:
-        """Return the text of a fragment; note in ``variables`` what it sets."""
-        template = self._compile(fragment)
-        self._snapshot.last_read = ""
+    def mentions(
+        self, target: str, variables: Mapping[str, Any] | None = None
+    ) -> list[Mention]:
+        """Return every read that the fragments of a target name, in any branch.
+
+        Raises as :meth:`expand` does, but for what only rendering can find.
+        """
+        from smeconf.templates.names import Names
+
+        names = Names({"EVENT": self._event, **(variables or {})})
+        found = []
+        for fragment in self._layers.fragments(target):
+            tree = self._parse(fragment, _source_of(fragment))
+            found += names.mentions(tree, fragment.path)
+        return found
+
+    def _expand_traced(
+        self, target: str, fragments: list[Fragment], names: dict[str, Any]
+    ) -> Expansion:
+        from smeconf.templates.trace import Tracer, add_marks
+
+        tracer = self._environment.tracer = Tracer()
+        self._snapshot.on_read = tracer.note
+        text = []
         try:
-            module = template.make_module(variables)
+            for fragment in fragments:
+                tree = self._parse(fragment, _source_of(fragment))
+                marks = add_marks(tree)
+                tracer.begin(fragment.path, marks)
+                template = self._load(self._generate(fragment, tree))
+                text += self._render(fragment, template, names)
+        finally:
+            self._environment.tracer = None
+            self._snapshot.on_read = None
+        return Expansion(target.strip("/"), "".join(text), tracer.finish())
+
+    def _render(
+        self, fragment: Fragment, template: jinja2.Template, names: dict[str, Any]
+    ) -> list[str]:
+        """Return the text of a fragment in pieces; add to ``names`` what it sets."""
+        self._snapshot.last_read = ""
+        tracer = self._environment.tracer
+        try:
+            context = template.new_context(names)
+            if tracer is None:
+                pieces = list(template.root_render_func(context))
+            else:
+                pieces = []
+                for piece in template.root_render_func(context):
+                    tracer.take(piece)
+                    pieces.append(piece)
         except Exception as error:
             line = _line_of(error, template)
             read = self._snapshot.last_read
             why = _why(error) + (f" (last read: {read})" if read else "")
             raise TemplateError(f"{fragment.path}:{line}: {why}") from error
-        for name, value in vars(module).items():
-            if not name.startswith("_"):
-                variables[name] = value
-        return str(module)
+        exported = context.get_exported()
+        if tracer is not None:
+            tracer.end(exported)
+        names.update(exported)
+        return pieces
 
-    def _compile(self, fragment: Fragment) -> jinja2.Template:
+    def _template(self, fragment: Fragment) -> jinja2.Template:
+        """Return a compiled fragment, from the cache where it has it."""
+        template = self._templates.get(fragment)
+        if template is None:
+            source = _source_of(fragment)
+            code = None
+            if self._cache is not None:
+                code = self._cache.find(fragment.name, fragment.path, source)
+            if code is None:
+                code = self._generate(fragment, self._parse(fragment, source))
+                if self._cache is not None:
+                    self._cache.add(fragment.name, fragment.path, source, code)
+            template = self._templates[fragment] = self._load(code)
+        return template
+
+    def _parse(self, fragment: Fragment, source: str) -> jinja2.nodes.Template:
         try:
-            with open(fragment.path, encoding="utf-8") as file:
-                source = file.read()
-            code = self._environment.compile(source, fragment.name, fragment.path)
+            return self._environment.parse(source, fragment.name, fragment.path)
         except jinja2.TemplateSyntaxError as error:
-            raise TemplateError(
-                f"{fragment.path}:{error.lineno}: {error.message}"
-            ) from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise TemplateError(f"{fragment.path}:1: {error}") from error
-        return jinja2.Template.from_code(
-            self._environment, code, self._environment.make_globals(None)
-        )
+            raise _syntax_error(fragment, error) from error
+
+    def _generate(self, fragment: Fragment, tree: jinja2.nodes.Template) -> CodeType:
+        try:
+            return self._environment.compile(tree, fragment.name, fragment.path)
+        except jinja2.TemplateSyntaxError as error:
+            raise _syntax_error(fragment, error) from error
+
+    def _load(self, code: CodeType) -> jinja2.Template:
+        environment = self._environment
+        return jinja2.Template.from_code(environment, code, environment.globals)
+
+
+def _source_of(fragment: Fragment) -> str:
+    try:
+        with open(fragment.path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TemplateError(f"{fragment.path}:1: {error}") from error
+
+
+def _syntax_error(
+    fragment: Fragment, error: jinja2.TemplateSyntaxError
+) -> TemplateError:
+    return TemplateError(f"{fragment.path}:{error.lineno}: {error.message}")
 
 
 class _Missing(jinja2.StrictUndefined):
@@ -119,7 +228,12 @@ class _Context(jinja2.runtime.Context):
         snapshot = self.environment.snapshot
         if key in DATABASES:
             return DatabaseView(snapshot, key)
+        tracer = self.environment.tracer
+        if tracer is not None:
+            snapshot.on_read = tracer.resolve
         record = snapshot.find("configuration", key)
+        if tracer is not None:
+            snapshot.on_read = tracer.note
         return missing if record is None else record
 
 
@@ -133,12 +247,19 @@ class _Environment(jinja2.sandbox.SandboxedEnvironment):
             lstrip_blocks=True,
             keep_trailing_newline=True,
             finalize=_finalize,
-            extensions=["jinja2.ext.do"],
         )
         self.snapshot = snapshot
+        self.tracer: Tracer | None = None
         self.filters["entries"] = split_list
         self.filters["lines"] = _Verbatim
         self.filters["prefixes"] = _network_prefixes
+
+    def parse(
+        self, source: str, name: str | None = None, filename: str | None = None
+    ) -> jinja2.nodes.Template:
+        if not self.extensions:  # an import that compiled code does without
+            self.add_extension("jinja2.ext.do")
+        return super().parse(source, name, filename)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, RecordView):

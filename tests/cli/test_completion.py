@@ -112,7 +112,10 @@ def test_databases_are_those_that_lie_there_and_those_that_are_known(
         ("db none getprop k ", []),
         ("signal-event email-update ", []),
         ("expand-template /etc/motd ", []),
-        ("expand-template -", ["--root", "--stdout"]),
+        (
+            "expand-template -",
+            ["--expand_queue", "--output_filename", "--root", "--stdout"],
+        ),
         ("quux ", []),
     ],
 )

@@ -397,6 +397,7 @@ def test_control_socket_tells_the_status(running: Filter) -> None:
         "error": "",
         "pid": running.process.pid,
         "generation": 1,
+        "configuration": "",
         "listen": [f"127.0.0.1:{running.port}"],
     }
 

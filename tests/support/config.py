@@ -14,19 +14,22 @@ Commands are real processes; what need not be one goes through the library, with
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import socket
+import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from smeconf.database import Database
-from smeconf.events import Run, find_event
+from smeconf.events import Report, Run, find_event
 from smeconf.paths import Paths
 from smeconf.system import System
 from smeconf.templates import Expander, Layers, Snapshot
@@ -180,26 +183,48 @@ class Machine:
 
         Raises what ``Run.apply`` raises.
         """
-        said: list[str] = []
+        report = Notices()
         found = find_event(event, self.paths)
-        Run(found, list(arguments), self.paths, System(), said.append).apply()
-        return said
+        Run(found, list(arguments), self.paths, System(), report).apply()
+        return report.said
+
+
+class Notices(Report):
+    """Collects the notices of a run."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def notice(self, text: str) -> None:
+        self.said.append(text)
+
+
+Answer = bytes | None | Mapping[str, object]
 
 
 class FakeDaemon:
-    """A control socket as the filter has one; ``answer`` makes each answer.
+    """A control socket as the filter has one, and a port that greets.
 
-    An answer is the bytes to send before the socket is closed; None: nothing is sent,
-    and the connection stays open until the end.
+    ``answer`` makes each answer: fields that differ from those of a filter that serves
+    what is installed (None: the field is missing), or the bytes to send before the
+    socket is closed; None: nothing is sent, and the connection stays open until the
+    end.
+
+    ``greetings`` are sent to one SMTP connection each, the last one to all others;
+    empty: the connection is reset, None: it stays open and silent.
     """
 
     def __init__(
         self,
         machine: Machine,
-        answer: Callable[[str], bytes | None] = lambda request: b'{"ok": true}\n',
+        answer: Callable[[str], Answer] = lambda request: {},
+        greetings: Sequence[bytes | None] = (b"220 mx.test ESMTP\r\n",),
     ) -> None:
         self.requests: list[str] = []
-        self._answer = answer
+        self.heard: list[bytes] = []
+        self._machine = machine
+        self.answer = answer
+        self._greetings = list(greetings)
         self._held: list[socket.socket] = []
         directory = machine.path("run/qpsmtpd")
         directory.mkdir(parents=True, exist_ok=True)
@@ -211,10 +236,16 @@ class FakeDaemon:
         finally:
             os.close(folder)
         self._listener.listen()
-        self._thread = threading.Thread(target=self._serve)
+        self._smtp = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._smtp.getsockname()[1]
+        self._threads = [
+            threading.Thread(target=self._serve),
+            threading.Thread(target=self._greet),
+        ]
 
     def __enter__(self) -> FakeDaemon:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
@@ -223,9 +254,12 @@ class FakeDaemon:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join(SECONDS)
-        for connection in [*self._held, self._listener]:
+        for listener in (self._listener, self._smtp):
+            with suppress(OSError):  # the filter was told to stop
+                listener.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(SECONDS)
+        for connection in [*self._held, self._listener, self._smtp]:
             connection.close()
 
     def _serve(self) -> None:
@@ -236,9 +270,54 @@ class FakeDaemon:
                 return
             request = connection.recv(1024).decode().strip()
             self.requests.append(request)
-            answer = self._answer(request)
+            answer = self.answer(request)
             if answer is None:
                 self._held.append(connection)
                 continue
-            connection.sendall(answer)
+            if request == "stop":
+                self._listener.shutdown(socket.SHUT_RDWR)
+            data = answer if isinstance(answer, bytes) else self._whole(answer)
+            with suppress(OSError):  # the caller waits no longer
+                connection.sendall(data)
             connection.close()
+
+    def _whole(self, changes: Mapping[str, object]) -> bytes:
+        """Return the answer of a filter that serves what is installed, changed."""
+        file = self._machine.path("var/service/qpsmtpd/config.generation")
+        answer = {
+            "ok": True,
+            "error": "",
+            "generation": 2,
+            "listen": [f"127.0.0.1:{self.port}"],
+            "configuration": json.loads(file.read_text())["id"]
+            if file.exists()
+            else "",
+            **changes,
+        }
+        known = {name: value for name, value in answer.items() if value is not None}
+        return json.dumps(known).encode() + b"\n"
+
+    def _greet(self) -> None:
+        while True:
+            try:
+                client, _ = self._smtp.accept()
+            except OSError:
+                return
+            greeting = (
+                self._greetings.pop(0)
+                if len(self._greetings) > 1
+                else self._greetings[0]
+            )
+            if greeting is None:
+                self._held.append(client)
+                continue
+            client.settimeout(SECONDS)
+            with client:
+                if not greeting:
+                    # With nothing left to linger for, closing resets.
+                    linger = struct.pack("ii", 1, 0)
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                    continue
+                with suppress(OSError):
+                    client.sendall(greeting)
+                    self.heard.append(client.recv(1024))

@@ -31,7 +31,7 @@ from typing import Any
 from smeconf.dns import Resolver
 from smeconf.smtpd import loader
 from smeconf.smtpd.address_list import AddressList
-from smeconf.smtpd.config import ServerSettings
+from smeconf.smtpd.config import Directory, ServerSettings
 from smeconf.smtpd.hooks import PluginList
 from smeconf.smtpd.loader import Configuration
 from smeconf.smtpd.log import Log
@@ -105,6 +105,7 @@ def stand_in(tmp_path: Path, plugins: PluginList, **settings: Any) -> Any:
         resolver=Resolver([("127.0.0.1", 9)]),
         log=Log(7),
         spool=str(tmp_path),
+        directory=Directory(str(tmp_path)),
     )
 
 

@@ -146,6 +146,27 @@ def test_variable_hides_a_record_of_its_name(machine: Machine) -> None:
     assert expand(machine, "{% set Plain = 'own' %}", "{{ Plain }}") == "own"
 
 
+def test_variables_that_are_handed_in_are_seen(machine: Machine) -> None:
+    machine.fragment(TARGET, "10", "{{ key }} {{ EVENT }} {{ Plain }}")
+    snapshot = Snapshot(machine.paths)
+    expander = Expander(Layers(machine.paths), snapshot, "some-event")
+
+    text = expander.expand(TARGET, {"key": "jo", "Plain": "own"}).text
+
+    assert text == "jo some-event own"
+
+
+def test_variables_that_are_handed_in_are_of_one_target(machine: Machine) -> None:
+    machine.fragment(TARGET, "10", "{{ key or 'none' }}")
+    expander = Expander(Layers(machine.paths), Snapshot(machine.paths))
+    variables = {"key": "jo"}
+
+    texts = [expander.expand(TARGET, given).text for given in (variables, None)]
+
+    assert texts == ["jo", "none"]
+    assert variables == {"key": "jo"}
+
+
 def test_fragment_may_hold_any_text(machine: Machine) -> None:
     assert expand(machine, "gr\u00fc\u00dfe $x @y %z {a} \\n\n\n") == (
         "gr\u00fc\u00dfe $x @y %z {a} \\n\n\n"

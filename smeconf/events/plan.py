@@ -7,29 +7,13 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from smeconf.database import Database, Entry
+from smeconf.events.changes import Change
 from smeconf.paths import Paths
-from smeconf.system import FileState, System
 from smeconf.templates.records import DATABASES
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A target whose file differs from what was expanded; ``old`` None: it is new."""
-
-    target: str
-    path: str
-    old: FileState | None
-    new: FileState
-
-    @property
-    def is_of_content(self) -> bool:
-        """Whether more differs than owner and mode."""
-        return self.old is None or self.old.data != self.new.data
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +21,14 @@ class Plan:
     """What an event would do.
 
     ``properties`` were changed since it was last run, of each database by its name;
-    ``services`` are told their action; ``secrets`` must not be shown.
+    ``checks`` have accepted the changes; ``services`` are told their actions;
+    ``secrets`` must not be shown.
     """
 
     properties: Mapping[str, Sequence[Entry]]
     changes: Sequence[Change]
-    services: Mapping[str, str]
+    checks: Sequence[str]
+    services: Mapping[str, Sequence[str]]
     secrets: frozenset[str]
 
     def as_text(self) -> str:
@@ -55,7 +41,11 @@ class Plan:
             for entry in entries
         ]
         text += (self._file_in_words(change) for change in self.changes)
-        text += (f"service {name}: {act}\n" for name, act in self.services.items())
+        text += (f"accepted by the check of {check}\n" for check in self.checks)
+        text += (
+            f"service {name}: {', '.join(actions)}\n"
+            for name, actions in self.services.items()
+        )
         return "".join(text)
 
     def as_json(self) -> str:
@@ -66,29 +56,44 @@ class Plan:
                 for name, entries in self.properties.items()
                 for entry in entries
             ],
-            "files": [
-                {
-                    "path": f"/{change.target}",
-                    "diff": "".join(self._diff(change)),
-                    "mode": f"{change.new.mode:04o}",
-                    "uid": change.new.uid,
-                    "gid": change.new.gid,
-                }
-                for change in self.changes
-            ],
-            "services": dict(self.services) if self.changes else {},
+            "files": [self._file_as_table(change) for change in self.changes],
+            "checks": list(self.checks),
+            "services": {
+                name: list(actions)
+                for name, actions in self.services.items()
+                if self.changes
+            },
         }
         return json.dumps(table, indent=2) + "\n"
 
-    def _file_in_words(self, change: Change) -> str:
-        if change.is_of_content:
-            return "".join(self._diff(change))
+    def _file_as_table(self, change: Change) -> dict[str, object]:
         new = change.new
-        return f"/{change.target}: mode {new.mode:04o}, owner {new.uid}:{new.gid}\n"
+        return {
+            "path": f"/{change.target}",
+            "diff": "".join(self._diff(change)),
+            "edited": change.is_edited,
+            "removed": new is None,
+            "mode": f"{new.mode:04o}" if new else None,
+            "uid": new.uid if new else None,
+            "gid": new.gid if new else None,
+        }
+
+    def _file_in_words(self, change: Change) -> str:
+        new = change.new
+        if new is not None and not change.is_of_content:
+            mode, owner = f"{new.mode:04o}", f"{new.uid}:{new.gid}"
+            return f"/{change.target}: mode {mode}, owner {owner}\n"
+        text = "".join(self._diff(change))
+        if new is None:
+            text = f"/{change.target}: is removed\n{text}"
+        if change.is_edited:
+            text = f"/{change.target}: was edited by hand, which is kept beside\n{text}"
+        return text
 
     def _diff(self, change: Change) -> Iterable[str]:
         old = b"" if change.old is None else change.old.data
-        for line in unified_diff(change.target, old, change.new.data):
+        new = b"" if change.new is None else change.new.data
+        for line in unified_diff(change.target, old, new):
             yield hide(line, self.secrets)
 
 
@@ -110,16 +115,14 @@ def hide(text: str, secrets: Iterable[str]) -> str:
 
 
 def changed_since(
-    event: str, paths: Paths, system: System
+    revisions: Mapping[str, int], paths: Paths
 ) -> dict[str, tuple[Entry, ...]]:
-    """Return what was changed in each database since an event was last run.
+    """Return what was changed in each database since the revisions that were applied.
 
-    Nothing where that is not known: it was never run.  Raises DatabaseError.
+    Nothing where there are none: the event was never run.  Raises DatabaseError.
     """
-    state = system.find(_state_path(event, paths))
-    if state is None:
+    if not revisions:
         return {}
-    revisions: dict[str, int] = json.loads(state.data)
     changed = {
         name: tuple(
             entry
@@ -129,19 +132,6 @@ def changed_since(
         for name in DATABASES
     }
     return {name: entries for name, entries in changed.items() if entries}
-
-
-def remember_run(
-    event: str, revisions: Mapping[str, int], paths: Paths, system: System
-) -> None:
-    """Note which revisions of the databases an event has applied.  Raises OSError."""
-    data = json.dumps(dict(revisions)).encode()
-    state = FileState(data, 0o600, os.geteuid(), os.getegid())
-    system.replace(_state_path(event, paths), state)
-
-
-def _state_path(event: str, paths: Paths) -> str:
-    return os.path.join(paths.state, "applied", event)
 
 
 def _in_words(entry: Entry) -> str:

@@ -112,7 +112,7 @@ def test_plan_as_json_is_for_scripts(machine: Machine) -> None:
     (file,) = plan["files"]
     assert (file["path"], file["mode"]) == (f"/{TARGET}", "0644")
     assert file["diff"].endswith("-says hello\n+says goodbye\n")
-    assert plan["services"] == {"qpsmtpd": "restart"}
+    assert plan["services"] == {"qpsmtpd": ["restart"]}
 
 
 def test_plan_of_what_would_fail_is_the_fault_and_status_1(machine: Machine) -> None:
