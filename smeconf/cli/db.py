@@ -203,7 +203,30 @@ def _run_verb(call: Call) -> int:
     if change is None:
         raise UsageError(f"no verb {call.verb}")
     with call.database.transaction(call.options.reason) as records:
-        return change(call, records)
+        status = change(call, records)
+    say_what_remains(call, records)
+    return status
+
+
+def is_at_terminal() -> bool:
+    """Whether a person reads warnings; scripts have set odd properties for years."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def say_what_remains(call: Call, records: Transaction) -> None:
+    """Tell a person which event puts into force what was written."""
+    if not records.written or not is_at_terminal():
+        return
+    from smeconf.cli.hint import what_remains
+
+    types = {
+        entry.key: record.type
+        for entry in records.written
+        if (record := records.find(entry.key)) is not None
+    }
+    hint = what_remains(records.written, call.database.schema, types, call.paths)
+    if hint:
+        _complain(hint)
 
 
 def _find_rare(verb: str) -> Callable[[Call], int] | None:

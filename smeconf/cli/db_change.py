@@ -9,7 +9,14 @@ from __future__ import annotations
 
 import sys
 
-from smeconf.cli.db import MISSING, READING, Call, UsageError
+from smeconf.cli.db import (
+    MISSING,
+    READING,
+    Call,
+    UsageError,
+    is_at_terminal,
+    say_what_remains,
+)
 from smeconf.database import DatabaseError, Record, Transaction
 from smeconf.database.schema import Key, Property, Schema, nearest
 
@@ -146,6 +153,7 @@ def batch(call: Call) -> int:
         for number, line in enumerate(text.split("\n"), 1):
             if line.strip(" \t\r") and not line.lstrip(" \t\r").startswith("#"):
                 call.output += _batch_line(call, records, number, line)
+    say_what_remains(call, records)
     return 0
 
 
@@ -226,19 +234,14 @@ def check_property(
         return
     rule = known.find(name)
     if rule is None:
-        if _is_at_terminal():  # a script would pay for finding the nearest name
+        if is_at_terminal():  # a script would pay for finding the nearest name
             hint = nearest(name, list(known.properties))
             _warn(f"{call.name} {key}: warning: no property {name} is known{hint}")
         return
-    if rule.obsolete and _is_at_terminal():
+    if rule.obsolete and is_at_terminal():
         _warn(f"{call.name} {key} {name}: warning: obsolete: {rule.obsolete}")
     if not call.options.force:
         _refuse_fault(f"{call.name} {key} {name}", rule, value)
-
-
-def _is_at_terminal() -> bool:
-    """Whether a person reads warnings; scripts have set odd properties for years."""
-    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _warn(text: str) -> None:

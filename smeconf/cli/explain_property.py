@@ -259,7 +259,9 @@ def _drives_in_words(driven: Sequence[Driven]) -> Iterator[str]:
 
 
 def _events_of(one: Explained) -> list[str]:
-    return sorted({name for driven in one.driven for name in driven.file.events})
+    names = {name for driven in one.driven for name in driven.file.events}
+    # First the one that people know.
+    return sorted(names, key=lambda name: (name != "email-update", name))
 
 
 def _event_in_words(name: str, files: GeneratedFiles) -> str:

@@ -35,10 +35,17 @@ for command in (completion, doctor, explain, unit):
 
 
 @main.command()
+@click.option("--databases", is_flag=True, help="The databases only.")
 @click.pass_obj
-def init(paths: Paths) -> None:
+def init(paths: Paths, databases: bool) -> None:
     """Bring the databases up to date, and make the generated files."""
-    if not _initialize(paths):
+    if databases:
+        from smeconf.database.migrate import initialize_all
+
+        is_well = initialize_all(paths, click.echo, _complain)
+    else:
+        is_well = _initialize(paths)
+    if not is_well:
         sys.exit(1)
 
 

@@ -169,7 +169,7 @@ _NAME = re.compile(r"(\.?)\b([A-Za-z_]\w*)")
 
 
 def _tables_named(fragment: str, schema: dict[str, Tables]) -> Iterator[dict[str, Any]]:
-    """Yield the tables of the properties, and of the single values, that are named.
+    """Yield the tables of properties, single values and records that are named.
 
     ``KEY.Property`` is one of the configuration; another ``.Property`` is one of any
     type of record in the databases that the fragment names (``networks[…].Mask``).
@@ -194,6 +194,7 @@ def _tables_named(fragment: str, schema: dict[str, Tables]) -> Iterator[dict[str
     for database in databases - {"configuration"}:
         for key, table in schema[database].items():
             if key.startswith("types/"):
+                yield table  # that there is such a record
                 for name in loose & table.keys():
                     if isinstance(table[name], dict):
                         yield table[name]

@@ -71,14 +71,16 @@ class Key:
     ``type`` is the record's type, None for a single-value key, whose ``value`` then
     says what it holds.  A property ``*`` stands for all those without a name of their
     own: the record is also someone else's, or its properties are entries of a list.
+    ``drives`` are the targets that depend on there being such a record.
     """
 
-    __slots__ = ("help", "properties", "type", "value")
+    __slots__ = ("drives", "help", "properties", "type", "value")
 
     def __init__(self, table: dict[str, Any]) -> None:
         self.type: str | None = table.get("type")
         self.help: str = table.get("help", "")
         self.value = Property(table) if self.type is None else None
+        self.drives: tuple[str, ...] = tuple(table.get("drives", ()))
         self.properties = {
             name: Property(entry)
             for name, entry in table.items()

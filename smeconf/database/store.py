@@ -162,6 +162,7 @@ class Transaction:
         self._lock = -1
         self._document = Document("")
         self._before: dict[str, Record | None] = {}  # of what was changed
+        self.written: list[Entry] = []  # what was changed, once it is durable
 
     def __enter__(self) -> Self:
         try:
@@ -265,6 +266,7 @@ class Transaction:
             replace_file(self._path, text.encode("utf-8", "surrogateescape"))
         except OSError as error:
             raise self._error("cannot be written", error) from error
+        self.written = entries
 
     def _entries(self, revision: int) -> list[Entry]:
         import time

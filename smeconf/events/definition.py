@@ -35,13 +35,13 @@ class UnknownEvent(Exception):
 class Event:
     """What an event does.
 
-    ``steps`` are the paths of its actions and, at their places, EXPAND and ADJUST;
-    ``services`` are told a sequence of actions each.
+    ``steps`` are the names of its actions with their paths, in order, and at their
+    places EXPAND and ADJUST; ``services`` are told a sequence of actions each.
     """
 
     name: str
     targets: Sequence[str]
-    steps: Sequence[str]
+    steps: Mapping[str, str]
     services: Mapping[str, Sequence[str]]
 
 
@@ -63,17 +63,17 @@ def find_event(name: str, paths: Paths) -> Event:
         for service in sorted(os.listdir(folder) if os.path.isdir(folder) else ()):
             services[service] = read_actions(os.path.join(folder, service))
     if targets:
-        steps[EXPAND] = EXPAND
+        steps[EXPAND] = ""
     if services:
-        steps[ADJUST] = ADJUST
+        steps[ADJUST] = ""
     return Event(
         name,
         tuple(sorted(targets, key=os.fsencode)),
-        tuple(
-            steps[entry]
+        {
+            entry: steps[entry]
             for entry in sorted(steps, key=os.fsencode)
             if steps[entry] != os.devnull
-        ),
+        },
         services,
     )
 

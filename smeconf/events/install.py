@@ -124,8 +124,8 @@ class Install:
         self._journal.advance(DONE, self._paths, self._system)
         try:
             self.clean_up()
-        except OSError:
-            pass  # the next run does it
+        except (OSError, KeyboardInterrupt):
+            pass  # the next run does it; to be stopped, it is too late
 
     def clean_up(self) -> None:
         """Note what was written, and remove what was kept of the old files.
@@ -147,6 +147,9 @@ class Install:
         for the next run or ``smeconf doctor``.
         """
         faults: list[str] = []
+        if self._journal.state == DONE:  # renamed, but the disk failed to keep that
+            with _naming("the journal"):
+                self._journal.advance(TOLD, self._paths, self._system)
         with _collecting(faults, "the mark of an unfinished install"):
             self._mark([(one.path, one.unfinished) for one in self._generations()])
         for entry in reversed(self._journal.files):

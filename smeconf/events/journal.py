@@ -82,10 +82,16 @@ class Journal:
 
     def advance(self, state: str, paths: Paths, system: System) -> None:
         """Note durably how far the install came.  Raises OSError."""
-        if self.state != state:
-            system.rename(self._path(paths, self.state), self._path(paths, state))
-            self.state = state
-            system.sync([_directory(paths)])
+        if self.state == state:
+            return
+        old, self.state = self.state, state
+        try:
+            system.rename(self._path(paths, old), self._path(paths, state))
+        except BaseException:  # an interrupt may have come behind the rename
+            if not os.path.exists(self._path(paths, state)):
+                self.state = old
+            raise
+        system.sync([_directory(paths)])
 
     def remove(self, paths: Paths, system: System) -> None:
         """Forget it: nothing is left to do.  Raises OSError."""

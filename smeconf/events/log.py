@@ -44,6 +44,7 @@ class EventLog:
         self, event: str, arguments: Sequence[str], paths: Paths, report: Report
     ) -> None:
         self._report = report
+        self.is_kept = True  # False: nothing is written, only reported
         self._event = event
         self._arguments = list(arguments)
         self._directory = paths.under("var/log/smeconf")
@@ -80,10 +81,12 @@ class EventLog:
         self._report.notice(text)
 
     @contextmanager
-    def handler(self, path: str) -> Iterator[None]:
-        """Note that a handler of the event runs, and how it ended."""
-        name = os.path.basename(path)
-        self._lines([f"Running event handler: {path}"])
+    def handler(self, name: str, path: str) -> Iterator[None]:
+        """Note that a handler of the event runs, and how it ended.
+
+        ``path`` is that of its program, empty where it is none.
+        """
+        self._lines([f"Running event handler: {path or name}"])
         began = time.time()
         status = 0
         try:
@@ -109,6 +112,8 @@ class EventLog:
 
     def _lines(self, lines: Sequence[str]) -> None:
         # What a program says must not forge a line of ours, nor move a terminal.
+        if not self.is_kept:
+            return
         clean = [_printable(line) for line in lines]
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         prefix = f"{stamp} {TAG}[{os.getpid()}]: "
@@ -117,6 +122,8 @@ class EventLog:
             _to_syslog(clean)
 
     def _object(self, step: str, **fields: object) -> None:
+        if not self.is_kept:
+            return
         now = time.time()
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
         table = {"time": f"{stamp}.{int(now % 1 * 1e6):06d}Z", "run": self._run}

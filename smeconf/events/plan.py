@@ -110,7 +110,8 @@ def unified_diff(target: str, old: bytes, new: bytes) -> Iterable[str]:
 def hide(text: str, secrets: Iterable[str]) -> str:
     """Return ``text`` without the secrets in it."""
     for secret in secrets:
-        text = text.replace(secret, "(secret)")
+        for shown in (secret, repr(secret)[1:-1]):  # as it is, and as errors quote it
+            text = text.replace(shown, "(secret)")
     return text
 
 

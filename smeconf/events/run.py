@@ -19,7 +19,7 @@ from smeconf.events.check import CheckError, checks_of, run_check
 from smeconf.events.definition import ADJUST, EXPAND, Event
 from smeconf.events.install import Install, InstallError, is_cut_off, recover
 from smeconf.events.log import EventLog, Report
-from smeconf.events.plan import Plan, changed_since
+from smeconf.events.plan import Plan, changed_since, hide
 from smeconf.events.turns import Turn, TurnError, find_outcome
 from smeconf.paths import Paths
 from smeconf.services import ServiceError
@@ -116,6 +116,8 @@ class Run:
                 self._log.end(1, str(fault), time.monotonic() - began)
                 raise fault from error
             turn.finish("", self._snapshot.revisions())
+            if with_services:
+                self._pay_old_debts()
             self._log.end(0, "", time.monotonic() - began)
         return self._changes
 
@@ -124,14 +126,18 @@ class Run:
 
         Raises EventError where it would fail.
         """
+        self._log.is_kept = False
         if is_cut_off(self._paths, self._system):
             self._log.notice(
                 "an earlier run was cut off: the next event, or smeconf doctor "
                 "--repair, puts its files back first"
             )
-        self._adjuster.check(self._event.services)
-        self._expand()
-        checks = self._check()
+        try:
+            self._adjuster.check(self._event.services)
+            self._expand()
+            checks = self._check()
+        except (CheckError, TargetError, ServiceError) as error:
+            raise EventError(hide(str(error), self._snapshot.secrets)) from error
         last = find_outcome(self._event.name, self._paths, self._system)
         return Plan(
             changed_since(last.revisions if last else {}, self._paths),
@@ -143,26 +149,28 @@ class Run:
 
     def _run_steps(self, with_services: bool) -> None:
         try:
-            for step in self._event.steps:
-                with self._log.handler(step):
-                    if step == EXPAND:
+            for name, path in self._event.steps.items():
+                with self._log.handler(name, path):
+                    if name == EXPAND:
                         self._adjuster.check(self._event.services)
-                        self._expand()
+                        self._expand().save()
                         self._check()
                         self._put_in_place()
-                    elif step != ADJUST:
-                        self._act(step)
+                    elif name != ADJUST:
+                        self._act(name, path)
                     elif with_services:
                         self._adjust()
             if self._install is not None:
                 self._install.commit()
+                self._install = None  # what comes now cannot undo it
         except (InstallError, CheckError, TargetError, ServiceError) as error:
-            raise EventError(str(error)) from error
+            raise EventError(hide(str(error), self._snapshot.secrets)) from error
         except OSError as error:
             raise EventError(f"{error.filename}: {error.strerror}") from error
-        if with_services:
-            for fault in self._adjuster.pay_debts(told=self._event.services):
-                self._log.notice(f"{fault}; smeconf doctor --repair tries it again")
+
+    def _pay_old_debts(self) -> None:
+        for fault in self._adjuster.pay_debts(told=self._event.services):
+            self._log.notice(f"{fault}; smeconf doctor --repair tries it again")
 
     def _recover(self) -> None:
         if self._depth == 0:
@@ -190,8 +198,11 @@ class Run:
 
     # Expansion
 
-    def _expand(self) -> None:
-        """Expand every target in memory; note those that differ from their files."""
+    def _expand(self) -> Cache:
+        """Expand every target in memory; note those that differ from their files.
+
+        Returns the cache of compiled templates, for who may write.
+        """
         cache = Cache.load(os.path.join(self._paths.state, "templates.cache"))
         expander = Expander(self._layers, self._snapshot, self._event.name, cache)
         written = Written(self._paths, self._system)
@@ -213,8 +224,8 @@ class Run:
         for warning in self._layers.warnings:
             self._log.notice(warning)
         if faults:
-            raise EventError("\n".join(faults))
-        cache.save()
+            raise EventError(hide("\n".join(faults), self._snapshot.secrets))
+        return cache
 
     def _compare(
         self, output: Output, expander: Expander, written: Written
@@ -270,12 +281,11 @@ class Run:
         for target, name in self._install.kept:
             self._log.notice(f"/{target} was edited by hand: kept beside, as {name}")
 
-    def _act(self, path: str) -> None:
+    def _act(self, name: str, path: str) -> None:
         if not os.access(path, os.X_OK):
             self._log.notice(f"{path}: is not executable, skipped")
             return
         words = [path, self._event.name, *self._arguments]
-        name = os.path.basename(path)
         try:
             with self._log.step("run", f"run {name}", action=name):
                 result = self._system.run(words, self._environment)

@@ -65,7 +65,7 @@ def test_site_adds_to_a_shipped_event(tmp_path: Path) -> None:
     assert "S20mine" in names
     assert "notes" not in names
     own = machine.path("etc/smeconf/events/email-update/S10qpsmtpd-prepare")
-    assert str(own) in event.steps
+    assert str(own) in event.steps.values()
     assert event.services["qpsmtpd"] == ("sigusr1",)
 
 
