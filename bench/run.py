@@ -3,6 +3,7 @@
     make bench                                 or: .venv/bin/python bench/run.py
     .venv/bin/python bench/run.py --quick      fewer rounds
     .venv/bin/python bench/run.py --only config
+    .venv/bin/python bench/run.py --only event
     .venv/bin/python bench/run.py --only message
 
 It needs Linux, Python 3.11 with venv and a package index.  What it runs it puts into
@@ -29,11 +30,16 @@ import time
 from types import FrameType
 
 import config_commands
+import event_runs
 import messages
 from environment import SetupError
 from table import Row, show
 
-_BENCHMARKS = {"config": config_commands.run, "message": messages.run}
+_BENCHMARKS = {
+    "config": config_commands.run,
+    "event": event_runs.run,
+    "message": messages.run,
+}
 
 
 def main() -> int:

@@ -30,6 +30,11 @@ _DATABASE_VARIABLES = {
 }
 
 
+def generation_file(directory: str) -> str:
+    """Return the file beside a directory that names what was installed in it."""
+    return os.path.realpath(directory) + ".generation"
+
+
 def shipped(tree: str) -> str:
     """Return the directory of a shipped tree: ``templates``, ``events`` or ``db``."""
     return os.path.join(SHARE, tree)

@@ -6,7 +6,6 @@ import errno
 import grp
 import os
 import pwd
-import shutil
 import signal
 import stat
 import subprocess
@@ -16,6 +15,13 @@ from dataclasses import dataclass
 
 # How long a program may run that is given no limit of its own.
 RUN_SECONDS = 600.0
+# How much of what it says is kept: the end.
+_OUTPUT_BYTES = 65536
+
+# Whatever lies at the path now: nobody's link is followed, no pipe is waited for.
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# File systems without hard links, and files that may have none.
+_WITHOUT_LINKS = (errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,24 @@ class FileState:
 
 class System:
     """The real machine.  Whatever changes it raises OSError where it cannot."""
+
+    def resolve(self, path: str) -> str:
+        """Return the real path of a file that is to be written.
+
+        Raises OSError for a link on the way that another user has made: he would say
+        where we write.
+        """
+        real = os.path.realpath(path)
+        if real != path:
+            place = "/"
+            for part in path.strip("/").split("/"):
+                place = os.path.join(place, part)
+                if os.path.islink(place):
+                    owner = os.lstat(place).st_uid
+                    if owner not in (0, os.geteuid()):
+                        why = f"is a link that user {owner} has made"
+                        raise PermissionError(errno.EPERM, why, place)
+        return real
 
     def find(self, path: str) -> FileState | None:
         """Return a file, or None where there is none.
@@ -77,7 +101,7 @@ class System:
     def sync(self, paths: Sequence[str]) -> None:
         """Make files and directories durable."""
         for path in paths:
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(path, _READING)
             try:
                 os.fsync(file)
             except OSError as error:
@@ -88,16 +112,21 @@ class System:
                 os.close(file)
 
     def link(self, path: str, also: str) -> None:
-        """Give a file another name; a copy, where its file system has no such links."""
-        self.remove(also)
+        """Give a file another name; a copy, where it cannot have one.
+
+        Raises FileExistsError where that name is taken.
+        """
         try:
-            os.link(path, also)
-        except FileNotFoundError:
-            raise
-        except OSError:
-            shutil.copy2(path, also)
+            os.link(path, also, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _WITHOUT_LINKS:
+                raise
+            state = self.find(path)
+            if state is None:
+                raise FileNotFoundError(errno.ENOENT, "is gone", path) from error
             status = os.stat(path)
-            os.chown(also, status.st_uid, status.st_gid)
+            self.write(also, state)
+            os.utime(also, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     def rename(self, path: str, new: str) -> None:
         """Put a file in the place of another, or of none."""
@@ -106,7 +135,8 @@ class System:
     def make_directory(self, path: str) -> None:
         """Make a directory, its parents being there; it may be there itself."""
         try:
-            os.mkdir(path, 0o755)
+            os.mkdir(path)
+            os.chmod(path, 0o755)  # whatever the umask
         except FileExistsError:
             if not os.path.isdir(path):
                 raise
@@ -120,7 +150,7 @@ class System:
 
     def repair(self, path: str, mode: int, uid: int, gid: int) -> None:
         """Give a file whose content is right its owner and mode."""
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(path, _READING)
         try:
             self._own(file, FileState(b"", mode, uid, gid))
         finally:
@@ -139,7 +169,7 @@ class System:
         environment: Mapping[str, str],
         seconds: float = RUN_SECONDS,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program to its end; its output, both kinds, is in ``stdout``.
+        """Run a program to its end; the end of its output is in ``stdout``, both kinds.
 
         Where it takes longer than ``seconds`` it is killed with all that it started,
         and TimeoutError is raised, as OSError is where it cannot be run.
@@ -163,8 +193,9 @@ class System:
             except BaseException:  # an interrupt, which only we have heard
                 _kill_group(program)
                 raise
-            output.seek(0)
-            said = output.read().decode("utf-8", "replace")
+            size = output.seek(0, os.SEEK_END)
+            output.seek(max(0, size - _OUTPUT_BYTES))
+            said = output.read(_OUTPUT_BYTES).decode("utf-8", "replace")
         return subprocess.CompletedProcess(words, status, said)
 
     def user_id(self, name: str) -> int:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from smeconf.paths import Paths
+from smeconf.paths import Paths, generation_file
 
 # Who expands everything that mail needs.
 _EVENT = "email-update"
@@ -62,9 +62,15 @@ def _examine(paths: Paths) -> Iterator[Finding]:
 
 def _interrupted(paths: Paths) -> Iterator[Finding]:
     from smeconf.events.install import find_debts, is_cut_off
+    from smeconf.events.journal import InstallError
     from smeconf.system import System
 
-    if is_cut_off(paths, System()):
+    try:
+        is_interrupted = is_cut_off(paths, System())
+    except InstallError as error:
+        yield Finding(True, "a journal", str(error))
+        return
+    if is_interrupted:
         yield Finding(
             True,
             "an event was cut off in the middle of its install, or runs now",
@@ -144,7 +150,7 @@ def _filter(paths: Paths) -> Iterator[Finding]:
 
 def _installed(paths: Paths) -> str:
     """Return the name of the configuration that is installed, empty for none."""
-    path = paths.service_config("qpsmtpd") + ".generation"
+    path = generation_file(paths.service_config("qpsmtpd"))
     try:
         with open(path, encoding="utf-8") as file:
             return str(json.load(file)["id"])

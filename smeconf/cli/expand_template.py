@@ -7,6 +7,8 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from smeconf.events.changes import Change
     from smeconf.paths import Paths
     from smeconf.system import FileState, System
@@ -41,6 +43,9 @@ class _Refused(Exception):
 
 def main() -> None:
     """Expand one template; end with its exit status."""
+    from smeconf.cli.options import settle_process
+
+    settle_process()
     try:
         status = run(sys.argv[1:])
         sys.stdout.flush()
@@ -117,22 +122,25 @@ def expand(
     snapshot = Snapshot(paths)
     try:
         layers = _layers(paths, expand_queue)
-        try:
-            trace = how == "--sources"
-            made = _make(target, layers, snapshot, output_filename, trace=trace)
-        finally:
-            for warning in layers.warnings:
-                _say(warning, snapshot)
+        trace = how == "--sources"
+
+        def make() -> Made:
+            try:
+                return _make(target, layers, snapshot, output_filename, trace=trace)
+            finally:
+                for warning in layers.warnings:
+                    _say(warning, snapshot)
+
         if how == "--stdout":
-            _show_text(made)
+            _show_text(make())
         elif how == "--sources":
-            _show_sources(made, snapshot)
+            _show_sources(make(), snapshot)
+        elif how == "--diff":
+            _show_diff(_changes(make(), layers, paths, snapshot), snapshot)
         else:
-            changes = _changes(made, layers, paths)
-            if how == "--diff":
-                _show_diff(changes, snapshot)
-            elif changes:
-                _write(changes, layers, paths, target)
+            _write(
+                lambda: _changes(make(), layers, paths, snapshot), layers, paths, target
+            )
     except (TemplateError, TargetError, DatabaseError, _Refused) as error:
         _say(str(error), snapshot)
         return 1
@@ -199,7 +207,9 @@ def _show_sources(made: Made, snapshot: Snapshot) -> None:
             sys.stdout.write(as_text(expansion, snapshot.secrets))
 
 
-def _changes(made: Made, layers: Layers, paths: Paths) -> list[Change]:
+def _changes(
+    made: Made, layers: Layers, paths: Paths, snapshot: Snapshot
+) -> list[Change]:
     """Return the files that are not yet what they are to be."""
     from smeconf.events.changes import Written, find_change
     from smeconf.system import FileState, System
@@ -216,7 +226,9 @@ def _changes(made: Made, layers: Layers, paths: Paths) -> list[Change]:
         if expansion is not None:
             owned = _mode_and_owner(file.metadata, old, system)
             new = FileState(_data(expansion), *owned)
-        change = find_change(file, old, new, layers, paths, written)
+        # Of all files of this target: it is one template.
+        is_secret = any(map(snapshot.is_secret, snapshot.reads))
+        change = find_change(file, old, new, layers, paths, written, is_secret)
         if change is not None:
             changes.append(change)
     return changes
@@ -245,20 +257,25 @@ def _mode_and_owner(
 
 
 def _show_diff(changes: list[Change], snapshot: Snapshot) -> None:
-    from smeconf.events.plan import hide, unified_diff
+    from smeconf.events.plan import NOT_SHOWN, hide, unified_diff
 
     for change in changes:
+        if change.is_secret:
+            sys.stdout.write(NOT_SHOWN.format(change.target))
+            continue
         old = change.old.data if change.old else b""
         new = change.new.data if change.new else b""
         for line in unified_diff(change.target, old, new):
             sys.stdout.write(hide(line, snapshot.secrets))
 
 
-def _write(changes: list[Change], layers: Layers, paths: Paths, target: str) -> None:
+def _write(
+    expand: Callable[[], list[Change]], layers: Layers, paths: Paths, target: str
+) -> None:
     """Install the files that are not yet what they are to be, all or none."""
     from smeconf.cli.report import terminal_report
     from smeconf.events.check import CheckError
-    from smeconf.events.install import InstallError
+    from smeconf.events.journal import InstallError
     from smeconf.events.single import write_files
     from smeconf.system import System
 
@@ -270,7 +287,7 @@ def _write(changes: list[Change], layers: Layers, paths: Paths, target: str) -> 
     }
     try:
         write_files(
-            changes,
+            expand,
             f"expand-template {target}",
             layers,
             paths,

@@ -13,13 +13,13 @@ from smeconf.events import Report
 
 def terminal_report() -> Report:
     """Return who hears of a run of this command."""
-    return _Progress() if sys.stderr.isatty() else _Notices()
+    is_watched = sys.stderr is not None and sys.stderr.isatty()
+    return _Progress() if is_watched else _Notices()
 
 
 class _Notices(Report):
     def notice(self, text: str) -> None:
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
+        _write(f"{text}\n")
 
 
 class _Progress(Report):
@@ -28,14 +28,22 @@ class _Progress(Report):
     _CLEAR = "\r\x1b[K"
 
     def notice(self, text: str) -> None:
-        self._write(f"{text}\n")
+        _write(f"{self._CLEAR}{text}\n")
+
+    def changed(self, target: str) -> None:
+        _write(f"{self._CLEAR}    /{target}\n")
 
     def begin(self, text: str) -> None:
-        self._write(f"  {text} …")
+        _write(f"{self._CLEAR}  {text} …")
 
     def done(self, text: str, seconds: float) -> None:
-        self._write(f"  {text}  {seconds:.2f} s\n")
+        _write(f"{self._CLEAR}  {text}  {seconds:.2f} s\n")
 
-    def _write(self, text: str) -> None:
-        sys.stderr.write(f"{self._CLEAR}{text}")
+
+def _write(text: str) -> None:
+    """Say it, if anybody listens: that nobody does must not undo an event."""
+    try:
+        sys.stderr.write(text)
         sys.stderr.flush()
+    except (OSError, AttributeError, ValueError):
+        pass

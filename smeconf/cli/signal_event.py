@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from smeconf.cli.options import end_process, settle_process
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +30,8 @@ has EVENT and SMECONF_ROOT in its environment, and a PATH that finds smeconf's c
 
 def main() -> None:
     """Run an event; end with its exit status."""
-    sys.exit(run(sys.argv[1:]))
+    settle_process()
+    end_process(run(sys.argv[1:]))
 
 
 def run(words: list[str]) -> int:
@@ -54,7 +57,8 @@ def signal_event(name: str, arguments: list[str], root: str | None = None) -> in
     import signal
 
     # What was begun is ended, whoever loses his terminal; or undone, when told to stop.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # A handler, not SIG_IGN, which actions would inherit.
+    signal.signal(signal.SIGHUP, lambda *_: None)
     signal.signal(signal.SIGTERM, _interrupt)
     return _attempt(name, arguments, root, _apply)
 
@@ -104,7 +108,7 @@ def _attempt(
         if act is _apply:
             is_whole = not getattr(error, "left", ())
             end = "nothing was changed" if is_whole else "not all could be put back"
-            sys.stderr.write(f"signal-event {name}: failed, {end}\n")
+            _say(f"signal-event {name}: failed, {end}")
         return 1
     except KeyboardInterrupt:
         _complain("interrupted")  # before anything was begun
@@ -113,4 +117,12 @@ def _attempt(
 
 def _complain(text: str) -> None:
     for line in text.splitlines():
-        sys.stderr.write(f"signal-event: {line}\n")
+        _say(f"signal-event: {line}")
+
+
+def _say(line: str) -> None:
+    try:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+    except (OSError, AttributeError):
+        pass  # nobody listens

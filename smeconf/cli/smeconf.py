@@ -10,6 +10,7 @@ import click
 from smeconf.cli.completion_command import completion
 from smeconf.cli.doctor import doctor
 from smeconf.cli.explain import explain
+from smeconf.cli.options import settle_process
 from smeconf.cli.unit import unit
 from smeconf.database import Document
 from smeconf.paths import Paths
@@ -27,6 +28,7 @@ _DEMO = {
 @click.pass_context
 def main(context: click.Context, root: str | None) -> None:
     """Run a mail filter that is steered by a database, templates and events."""
+    settle_process()
     context.obj = Paths(root)
 
 

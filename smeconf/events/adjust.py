@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from smeconf.database import DatabaseError
 from smeconf.events.install import find_debts
+from smeconf.events.journal import InstallError
 from smeconf.events.log import EventLog
 from smeconf.paths import Paths
 from smeconf.services import ServiceError, check_words, find_service
@@ -25,6 +26,7 @@ class Adjuster:
         self._system = system
         self._snapshot = snapshot
         self._log = log
+        self.told: set[str] = set()  # those that were, and did it
 
     def check(self, services: Services) -> None:
         """Raise ServiceError for a service or a word that nobody knows."""
@@ -41,6 +43,7 @@ class Adjuster:
             ):
                 service = find_service(name, self._paths)
                 said = service.adjust(actions, self._is_enabled(name))
+            self.told.add(name)
             for line in said.splitlines():
                 self._log.notice(line)
 
@@ -50,7 +53,11 @@ class Adjuster:
         ``told`` have been told just now.  Returns why some could not be, in lines.
         """
         faults: list[str] = []
-        for install, services in find_debts(self._paths, self._system):
+        try:
+            debts = find_debts(self._paths, self._system)
+        except InstallError as error:
+            return str(error).splitlines()
+        for install, services in debts:
             owed = {name: said for name, said in services.items() if name not in told}
             try:
                 self.tell(owed)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from smeconf.database.files import take_lock
 from smeconf.paths import Paths
 from smeconf.system import FileState, System
 from smeconf.templates import Layers, Output
@@ -18,8 +19,9 @@ class Change:
 
     ``target`` is its path below the root, ``path`` its path; ``old`` is None where
     there is none yet, ``new`` where it is to go.  ``is_edited``: what it holds was not
-    written by us.  ``whole`` is the directory above it that is read as a whole, or
-    empty; ``check`` the command that must accept the new file, or nothing.
+    written by us.  ``is_secret``: what it holds must not be shown.  ``whole`` is the
+    directory above it that is read as a whole, or empty; ``check`` the command that
+    must accept the new file, or nothing.
     """
 
     target: str
@@ -27,6 +29,7 @@ class Change:
     old: FileState | None
     new: FileState | None
     is_edited: bool = False
+    is_secret: bool = False
     whole: str = ""
     check: tuple[str, ...] = ()
 
@@ -43,8 +46,11 @@ def find_change(
     layers: Layers,
     paths: Paths,
     written: Written,
+    is_secret: bool = False,
 ) -> Change | None:
     """Return what is to become of a file; None where it is as it shall be.
+
+    ``is_secret``: it must not be shown.
 
     Raises TargetError for metadata that cannot be read.
     """
@@ -63,6 +69,7 @@ def find_change(
         old,
         new,
         is_edited,
+        is_secret,
         paths.under(whole) if whole else "",
         output.metadata.check,
     )
@@ -74,8 +81,7 @@ class Written:
     def __init__(self, paths: Paths, system: System) -> None:
         self._path = os.path.join(paths.state, "written.json")
         self._system = system
-        state = system.find(self._path)
-        self._sums: dict[str, str] = json.loads(state.data) if state else {}
+        self._sums = self._read()
 
     def is_ours(self, target: str, data: bytes) -> bool:
         """Tell whether a target's file holds what was last written to it."""
@@ -87,15 +93,28 @@ class Written:
 
     def note(self, sums: Mapping[str, str | None]) -> None:
         """Record what targets now hold; None: nothing.  Raises OSError."""
-        new = {**self._sums, **sums}
-        new = {target: new[target] for target in sorted(new) if new[target]}
-        if new == self._sums:
-            return
-        self._sums = {target: total for target, total in new.items() if total}
-        data = json.dumps(self._sums, indent=0).encode()
-        self._system.replace(
-            self._path, FileState(data, 0o600, os.geteuid(), os.getegid())
-        )
+        os.makedirs(os.path.dirname(self._path), exist_ok=True)
+        lock = take_lock(f"{self._path}.lock")
+        try:
+            before = self._read()
+            new = {**before, **sums}
+            self._sums = {name: total for name in sorted(new) if (total := new[name])}
+            if self._sums != before:
+                data = json.dumps(self._sums, indent=0).encode()
+                state = FileState(data, 0o600, os.geteuid(), os.getegid())
+                self._system.replace(self._path, state)
+        finally:
+            os.close(lock)
+
+    def _read(self) -> dict[str, str]:
+        """Return what is recorded; nothing, where that was lost: every target then
+        counts as edited by hand, which loses nothing."""
+        state = self._system.find(self._path)
+        try:
+            sums = json.loads(state.data) if state else {}
+        except ValueError:
+            sums = {}
+        return sums if isinstance(sums, dict) else {}
 
 
 def digest(data: bytes) -> str:

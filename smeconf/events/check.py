@@ -19,6 +19,8 @@ from smeconf.system import System
 from smeconf.templates import Layers
 
 CHECK_SECONDS = 60.0
+# How the directories of copies are called.
+COPIES = "smeconf-check-"
 
 
 class CheckError(Exception):
@@ -27,10 +29,14 @@ class CheckError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A command, and the path below the root that it is to accept."""
+    """A command, and the path below the root that it is to accept.
+
+    ``change`` is that of a single file, None for a directory.
+    """
 
     place: str
     words: Sequence[str]
+    change: Change | None = None
 
     @property
     def label(self) -> str:
@@ -49,7 +55,7 @@ def checks_of(changes: Sequence[Change], layers: Layers) -> list[Check]:
         if not change.is_of_content:
             continue
         if change.check and change.new is not None:
-            checks[change.target] = Check(change.target, change.check)
+            checks[change.target] = Check(change.target, change.check, change)
         directory = layers.directory_of(change.target)
         if directory is not None:
             checks[directory.path] = Check(directory.path, directory.check)
@@ -62,12 +68,13 @@ def run_check(
     paths: Paths,
     system: System,
     environment: Mapping[str, str],
+    copies: str | None = None,
 ) -> None:
-    """Run one check.
+    """Run one check, on copies below a directory (``copies`` None: any).
 
     Raises CheckError with what it said, of the files as they will be named.
     """
-    with _copy(check, changes, paths) as staged:
+    with _copy(check, changes, paths, copies) as staged:
         words = [word.replace("{}", staged) for word in check.words]
         try:
             result = system.run(words, environment, CHECK_SECONDS)
@@ -84,20 +91,32 @@ def run_check(
 
 
 @contextmanager
-def _copy(check: Check, changes: Sequence[Change], paths: Paths) -> Iterator[str]:
+def _copy(
+    check: Check, changes: Sequence[Change], paths: Paths, copies: str | None
+) -> Iterator[str]:
     """Give a copy of a file or a directory, with the changes made in it."""
     live = paths.under(check.place)
-    with tempfile.TemporaryDirectory(prefix="smeconf-check-") as folder:
+    with tempfile.TemporaryDirectory(prefix=COPIES, dir=copies) as folder:
         staged = os.path.join(folder, os.path.basename(check.place))
-        if os.path.isdir(live):
-            shutil.copytree(live, staged, ignore=_not_files)
-        for change in changes:
-            if change.target == check.place:
-                _put(staged, change)
-            elif change.target.startswith(check.place + "/"):
-                inside = os.path.relpath(change.target, check.place)
-                _put(os.path.join(staged, inside), change)
+        if check.change is not None:
+            _put(staged, check.change)
+        else:
+            _copy_directory(live, staged)
+            for change in changes:
+                if change.target.startswith(check.place + "/"):
+                    inside = os.path.relpath(change.target, check.place)
+                    _put(os.path.join(staged, inside), change)
         yield staged
+
+
+def _copy_directory(live: str, staged: str) -> None:
+    os.makedirs(staged, exist_ok=True)
+    if os.path.isdir(live):
+        try:
+            shutil.copytree(live, staged, ignore=_not_files, dirs_exist_ok=True)
+        except shutil.Error as error:
+            (path, _, why), *_ = error.args[0]
+            raise CheckError(f"{path}: cannot be read for its check: {why}") from error
 
 
 def _not_files(directory: str, names: list[str]) -> list[str]:
@@ -116,5 +135,7 @@ def _put(path: str, change: Change) -> None:
             os.unlink(path)
         return
     os.makedirs(os.path.dirname(path), exist_ok=True)
+    if os.path.lexists(path):
+        os.unlink(path)  # it may be of a mode that we cannot write
     with open(path, "wb") as file:
         file.write(change.new.data)

@@ -14,32 +14,33 @@ Whoever finds a journal does step 5 for the run that was killed.
 
 from __future__ import annotations
 
+import errno
+import glob
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from smeconf.events.changes import Change, Written, digest
+from smeconf.events.check import COPIES
 from smeconf.events.journal import (
     DONE,
     OWED,
     TOLD,
     FileEntry,
     GenerationEntry,
+    InstallError,
     Journal,
     find_journals,
     remove_litter,
 )
-from smeconf.paths import Paths
+from smeconf.paths import Paths, generation_file
 from smeconf.system import FileState, System
 
 EDITED = ".edited"
-
-
-class InstallError(Exception):
-    """A file that cannot be put in place, or back; its lines say which and why."""
 
 
 class Install:
@@ -71,14 +72,15 @@ class Install:
             began=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             pid=os.getpid(),
             files=[
-                _entry(change, f"{token}-{number}")
+                _entry(change, f"{token}-{number}", system)
                 for number, change in enumerate(changes)
             ],
             generations=[],
-            directories=_missing_directories(changes),
+            directories=[],
             services=services or {},
             depth=depth,
         )
+        journal.directories = _missing_directories(journal.files)
         journal.generations = _generations(changes, journal, system)
         return cls(journal, paths, system)
 
@@ -93,7 +95,7 @@ class Install:
 
     def put_in_place(self, changes: Sequence[Change]) -> None:
         """Steps 1 to 4.  Raises InstallError; it is then for the caller to undo."""
-        contents = {change.target: change.new for change in changes}
+        changes_by_target = {change.target: change for change in changes}
         journal, system = self._journal, self._system
         with _naming("the journal"):
             journal.write(self._paths, system)
@@ -102,7 +104,7 @@ class Install:
                 system.make_directory(directory)
         for entry in journal.files:
             with _naming(f"/{entry.target}"):
-                self._stage(entry, contents[entry.target])
+                self._stage(entry, changes_by_target[entry.target])
         with _naming("the new files"):
             system.sync([entry.staged for entry in journal.files if entry.staged])
             system.sync(self._directories())
@@ -176,17 +178,23 @@ class Install:
         if self._journal.state == OWED:
             self._journal.remove(self._paths, self._system)
 
-    def _stage(self, entry: FileEntry, new: FileState | None) -> None:
+    def _stage(self, entry: FileEntry, change: Change) -> None:
         if entry.backup is not None:
             self._system.link(entry.path, entry.backup)
+            # Who edits it while the event is expanded and checked must not lose that.
+            now = self._system.find(entry.backup)
+            if now is None or change.old is None or now.data != change.old.data:
+                raise _changed_meanwhile(entry)
         if entry.kept is not None:
             self._system.link(entry.path, entry.kept)
         if entry.staged is not None:
-            assert new is not None
-            self._system.write(entry.staged, new)
+            assert change.new is not None
+            self._system.write(entry.staged, change.new)
 
     def _swap(self, entry: FileEntry) -> None:
         if entry.staged is not None:
+            if entry.old is None and os.path.lexists(entry.path):
+                raise _changed_meanwhile(entry)
             self._system.rename(entry.staged, entry.path)
         elif entry.new is None:
             self._system.remove(entry.path)
@@ -200,27 +208,28 @@ class Install:
             if self._is_what_we_wrote(entry):
                 self._system.remove(entry.path)
         elif entry.backup is None:
-            self._system.repair(entry.path, *entry.old)
+            if os.path.lexists(entry.path):
+                self._system.repair(entry.path, *entry.old)
         elif os.path.lexists(entry.backup):
-            self._keep_what_is_newer(entry, entry.backup)
-            self._system.rename(entry.backup, entry.path)
-            # Two names of one file, as before the swap: rename leaves both.
+            if entry.kept is not None and _is_same(entry.kept, entry.backup):
+                self._system.remove(entry.kept)
+            # Where it was never touched a rename may be what is not allowed.
+            if not _is_same(entry.path, entry.backup):
+                self._keep_what_is_newer(entry)
+                self._system.rename(entry.backup, entry.path)
             self._system.remove(entry.backup)
-        if entry.kept is not None:
-            self._system.remove(entry.kept)
 
     def _is_what_we_wrote(self, entry: FileEntry) -> bool:
         state = self._system.find(entry.path)
         return state is not None and digest(state.data) == entry.digest
 
-    def _keep_what_is_newer(self, entry: FileEntry, backup: str) -> None:
+    def _keep_what_is_newer(self, entry: FileEntry) -> None:
         """Keep what somebody wrote to a file since the run that is undone."""
         state = self._system.find(entry.path)
         if (
             state is not None
-            and not os.path.samefile(entry.path, backup)
             and digest(state.data) != entry.digest
-            and (place := _place_to_keep(entry.path, state)) is not None
+            and (place := _place_to_keep(entry.path, state, self._system)) is not None
         ):
             self._system.link(entry.path, place)
 
@@ -270,6 +279,8 @@ def recover(paths: Paths, system: System, say: Callable[[str], None]) -> None:
     """
     with _naming("the journal"):
         remove_litter(paths, system)
+    for copies in glob.glob(os.path.join(paths.state, f"{COPIES}*")):
+        shutil.rmtree(copies, ignore_errors=True)
     for journal in find_journals(paths, system):
         install = Install(journal, paths, system)
         what = f"{journal.event} of {journal.began} (process {journal.pid})"
@@ -298,8 +309,30 @@ def find_debts(
     ]
 
 
-def _entry(change: Change, mark: str) -> FileEntry:
-    path = os.path.realpath(change.path)
+def _changed_meanwhile(entry: FileEntry) -> OSError:
+    why = "somebody else has just changed it: signal the event again"
+    return OSError(errno.EAGAIN, why, entry.path)
+
+
+def _is_same(path: str, other: str) -> bool:
+    """Tell whether two names are of one file, or of a file and its untouched copy."""
+    try:
+        if os.path.samestat(os.lstat(path), os.lstat(other)):
+            return True
+        with open(path, "rb") as one, open(other, "rb") as two:
+            return one.read() == two.read() and _marks(path) == _marks(other)
+    except OSError:
+        return False
+
+
+def _marks(path: str) -> tuple[int, int, int]:
+    status = os.lstat(path)
+    return status.st_mode, status.st_uid, status.st_gid
+
+
+def _entry(change: Change, mark: str, system: System) -> FileEntry:
+    with _naming(f"/{change.target}"):
+        path = system.resolve(change.path)
     old, new = change.old, change.new
     is_new = change.is_of_content and new is not None
     return FileEntry(
@@ -307,7 +340,7 @@ def _entry(change: Change, mark: str) -> FileEntry:
         path=path,
         staged=_beside(path, mark, "new") if is_new else None,
         backup=_beside(path, mark, "old") if old and change.is_of_content else None,
-        kept=_place_to_keep(path, old) if change.is_edited and old else None,
+        kept=_place_to_keep(path, old, system) if change.is_edited and old else None,
         old=(old.mode, old.uid, old.gid) if old else None,
         new=(new.mode, new.uid, new.gid) if new else None,
         digest=digest(new.data) if new is not None and is_new else None,
@@ -319,29 +352,33 @@ def _beside(path: str, mark: str, what: str) -> str:
     return os.path.join(os.path.dirname(path), f".smeconf-{mark}.{what}")
 
 
-def _place_to_keep(path: str, old: FileState) -> str | None:
+def _place_to_keep(path: str, old: FileState, system: System) -> str | None:
     """Return a name for what was edited by hand; None where it is kept already."""
     number = 1
     while True:
-        place = path + EDITED + (f".{number}" if number > 1 else "")
-        try:
-            with open(place, "rb") as file:
-                if file.read() == old.data:
-                    return None
-        except FileNotFoundError:
+        ending = EDITED + (f".{number}" if number > 1 else "")
+        directory, name = os.path.split(path)
+        # A name may have 255 bytes.
+        stem = os.fsencode(name)[: 255 - len(ending)].decode("utf-8", "ignore")
+        place = os.path.join(directory, stem + ending)
+        if not os.path.lexists(place):
             return place
+        try:
+            kept = system.find(place)
         except OSError:
-            pass
+            kept = None  # what is no file, or not for us to read
+        if kept is not None and kept.data == old.data:
+            return None
         number += 1
 
 
-def _missing_directories(changes: Sequence[Change]) -> list[str]:
+def _missing_directories(entries: Sequence[FileEntry]) -> list[str]:
     """Return the directories that must be made, upper ones first."""
     missing: list[str] = []
-    for change in changes:
-        directory = os.path.dirname(os.path.realpath(change.path))
+    for entry in entries:
+        directory = os.path.dirname(entry.path)
         chain = []
-        while change.new is not None and not os.path.isdir(directory):
+        while entry.new is not None and not os.path.isdir(directory):
             chain.append(directory)
             directory = os.path.dirname(directory)
         missing += (path for path in reversed(chain) if path not in missing)
@@ -357,11 +394,13 @@ def _generations(
         if change.whole and change.is_of_content:
             backup = backups[change.target]
             name = os.path.relpath(change.path, change.whole)
-            instead = os.path.relpath(backup, change.whole) if backup else None
+            # Of the real directory: that is where ``..`` leads to.
+            real = os.path.realpath(change.whole)
+            instead = os.path.relpath(backup, real) if backup else None
             wholes.setdefault(change.whole, {})[name] = instead
     new = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{journal.token}"
     return [
-        _generation(f"{whole}.generation", unfinished, new, system)
+        _generation(generation_file(whole), unfinished, new, system)
         for whole, unfinished in wholes.items()
     ]
 
@@ -370,8 +409,11 @@ def _generation(
     path: str, unfinished: Mapping[str, str | None], new: str, system: System
 ) -> GenerationEntry:
     state = system.find(path)
-    old = state.data.decode() if state else None
-    old_id = json.loads(old)["id"] if old else ""
+    old = state.data.decode("utf-8", "replace") if state else None
+    try:
+        old_id = str(json.loads(old)["id"]) if old else ""
+    except (ValueError, TypeError, KeyError):
+        old, old_id = None, ""  # nothing that any reader understands
     return GenerationEntry(
         path=path,
         old=old,

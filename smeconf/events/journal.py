@@ -14,11 +14,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from smeconf.paths import Paths
 from smeconf.system import FileState, System
+
+
+class InstallError(Exception):
+    """A file that cannot be put in place, or back; its lines say which and why."""
+
 
 BEGUN, TOLD, OWED, DONE = "begun", "told", "owed", "done"
 
@@ -74,7 +80,7 @@ class Journal:
 
     def write(self, paths: Paths, system: System) -> None:
         """Write it: durable.  Raises OSError."""
-        table = asdict(self)
+        table = _mapped(asdict(self), lambda path: os.path.relpath(path, paths.root))
         del table["state"]
         data = json.dumps(table, indent=1).encode()
         state = FileState(data, 0o600, os.geteuid(), os.getegid())
@@ -103,7 +109,10 @@ class Journal:
 
 
 def find_journals(paths: Paths, system: System) -> list[Journal]:
-    """Return every journal, that of the innermost event first.  Raises OSError."""
+    """Return every journal, that of the innermost event first.
+
+    Raises InstallError for one that cannot be read.
+    """
     try:
         names = os.listdir(_directory(paths))
     except FileNotFoundError:
@@ -112,9 +121,18 @@ def find_journals(paths: Paths, system: System) -> list[Journal]:
     for name in names:
         state = name.partition(".")[2]
         if state in (BEGUN, TOLD, OWED, DONE):
-            content = system.find(os.path.join(_directory(paths), name))
-            if content is not None:
-                found.append(_from_table(json.loads(content.data), state))
+            path = os.path.join(_directory(paths), name)
+            try:
+                content = system.find(path)
+                if content is not None:
+                    found.append(_from_data(content.data, state, paths))
+            except OSError as error:
+                raise InstallError(f"{path}: {error.strerror}") from error
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise InstallError(
+                    f"{path}: is no journal of an install: move it away, and see that "
+                    f"the files of the last event are as they should be"
+                ) from error
     return sorted(found, key=lambda journal: (-journal.depth, journal.began))
 
 
@@ -129,23 +147,37 @@ def remove_litter(paths: Paths, system: System) -> None:
             system.remove(os.path.join(directory, name))
 
 
-def _from_table(table: dict[str, object], state: str) -> Journal:
-    files, generations = table.pop("files"), table.pop("generations")
-    assert isinstance(files, list)
-    assert isinstance(generations, list)
+def _from_data(data: bytes, state: str, paths: Paths) -> Journal:
+    table = _mapped(
+        json.loads(data),
+        lambda path: os.path.normpath(os.path.join(paths.root, path)),
+    )
+    files = table.pop("files")
+    generations = table.pop("generations")
     return Journal(
         files=[_file_entry(entry) for entry in files],
         generations=[GenerationEntry(**entry) for entry in generations],
         state=state,
-        **table,  # type: ignore[arg-type]  # as asdict wrote it
+        **table,
     )
 
 
-def _file_entry(table: dict[str, object]) -> FileEntry:
+def _file_entry(table: dict[str, Any]) -> FileEntry:
     for side in ("old", "new"):
         if isinstance(marks := table[side], list):
             table[side] = tuple(marks)
-    return FileEntry(**table)  # type: ignore[arg-type]  # as asdict wrote it
+    return FileEntry(**table)
+
+
+def _mapped(table: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """Return a journal with its paths changed: on disk they are relative to the root,
+    so that a copy of a root never reaches into the original."""
+    for entry in (*table["files"], *table["generations"]):
+        for name in ("path", "staged", "backup", "kept"):
+            if entry.get(name) is not None:
+                entry[name] = change(entry[name])
+    table["directories"] = [change(path) for path in table["directories"]]
+    return table
 
 
 def _directory(paths: Paths) -> str:

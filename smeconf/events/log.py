@@ -30,6 +30,9 @@ class Report:
     def notice(self, text: str) -> None:
         """Hear what an administrator must know, whoever ran the event."""
 
+    def changed(self, target: str) -> None:
+        """Hear of a file that was made, changed or removed."""
+
     def begin(self, text: str) -> None:
         """Hear what is done now."""
 
@@ -73,6 +76,11 @@ class EventLog:
             seconds = time.monotonic() - began
             self._object(kind, **fields, failed=fault, seconds=round(seconds, 6))
             self._report.done(text, seconds)
+
+    def changed(self, targets: Sequence[str]) -> None:
+        """Report files that were made, changed or removed."""
+        for target in targets:
+            self._report.changed(target)
 
     def notice(self, text: str) -> None:
         """Note what an administrator must know, and report it."""

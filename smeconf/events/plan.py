@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from smeconf.database import Database, Entry
 from smeconf.events.changes import Change
 from smeconf.paths import Paths
 from smeconf.templates.records import DATABASES
+
+NOT_SHOWN = "/{}: differs, and holds a secret: it is not shown\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,10 @@ class Plan:
         return text
 
     def _diff(self, change: Change) -> Iterable[str]:
+        if change.is_secret:
+            # Neither the new one nor the old, nor what templates have made of them.
+            yield NOT_SHOWN.format(change.target)
+            return
         old = b"" if change.old is None else change.old.data
         new = b"" if change.new is None else change.new.data
         for line in unified_diff(change.target, old, new):
@@ -109,10 +116,13 @@ def unified_diff(target: str, old: bytes, new: bytes) -> Iterable[str]:
 
 def hide(text: str, secrets: Iterable[str]) -> str:
     """Return ``text`` without the secrets in it."""
-    for secret in secrets:
-        for shown in (secret, repr(secret)[1:-1]):  # as it is, and as errors quote it
-            text = text.replace(shown, "(secret)")
-    return text
+    # As they are, and as errors quote them; the longest first, since one may be a part
+    # of another.
+    shown = {form for one in secrets for form in (one, repr(one)[1:-1]) if form}
+    if not shown:
+        return text
+    forms = sorted(shown, key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, forms)), "(secret)", text)
 
 
 def changed_since(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from smeconf.events.adjust import Adjuster
-from smeconf.events.install import InstallError, recover
+from smeconf.events.install import recover
+from smeconf.events.journal import InstallError
 from smeconf.events.log import EventLog, Report
 from smeconf.events.turns import Turn, TurnError
 from smeconf.paths import Paths

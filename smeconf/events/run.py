@@ -8,16 +8,25 @@ with them) they are put back, and so is the service.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from smeconf.database import DatabaseError
 from smeconf.events.adjust import Adjuster
 from smeconf.events.changes import Change, Written, find_change
 from smeconf.events.check import CheckError, checks_of, run_check
-from smeconf.events.definition import ADJUST, EXPAND, Event
-from smeconf.events.install import Install, InstallError, is_cut_off, recover
+from smeconf.events.definition import (
+    ADJUST,
+    EXPAND,
+    Event,
+    UnknownEvent,
+    find_event,
+)
+from smeconf.events.install import Install, is_cut_off, recover
+from smeconf.events.journal import InstallError
 from smeconf.events.log import EventLog, Report
 from smeconf.events.plan import Plan, changed_since, hide
 from smeconf.events.turns import Turn, TurnError, find_outcome
@@ -35,6 +44,7 @@ from smeconf.templates import (
     text_of,
 )
 from smeconf.templates.cache import Cache
+from smeconf.templates.records import Read
 
 # SME's events of a machine that is about to restart, or has no services yet.
 _WITHOUT_SERVICES = frozenset({"post-upgrade", "bootstrap-console-save"})
@@ -92,12 +102,12 @@ class Run:
         turn = Turn(name, self._arguments, paths, self._system, self._log.notice)
         try:
             return self._in_turn(turn, with_services)
-        except TurnError as error:
+        except (TurnError, UnknownEvent) as error:
             raise EventError(str(error)) from error
 
     def _in_turn(self, turn: Turn, with_services: bool) -> list[Change]:
         with turn:
-            outcome = turn.shared()
+            outcome = turn.shared(with_services=with_services)
             if outcome is not None:
                 self._log.notice(f"process {outcome.pid} has run it for this one, too")
                 if outcome.fault:
@@ -105,17 +115,21 @@ class Run:
                 return []
             self._depth = turn.depth
             self._environment |= turn.environment()
+            # Those who share this run may have changed the event while it waited.
+            self._event = find_event(self._event.name, self._paths)
             self._recover()
             began = time.monotonic()
             self._log.begin()
             try:
                 self._run_steps(with_services)
             except BaseException as error:
-                fault = self._undone(error)
-                turn.finish(str(fault), None)
+                with _undisturbed():
+                    fault = self._undone(error, with_services)
+                turn.finish(str(fault), None, with_services=with_services)
                 self._log.end(1, str(fault), time.monotonic() - began)
                 raise fault from error
-            turn.finish("", self._snapshot.revisions())
+            revisions = self._snapshot.revisions()
+            turn.finish("", revisions, with_services=with_services)
             if with_services:
                 self._pay_old_debts()
             self._log.end(0, "", time.monotonic() - began)
@@ -127,16 +141,16 @@ class Run:
         Raises EventError where it would fail.
         """
         self._log.is_kept = False
-        if is_cut_off(self._paths, self._system):
-            self._log.notice(
-                "an earlier run was cut off: the next event, or smeconf doctor "
-                "--repair, puts its files back first"
-            )
         try:
+            if is_cut_off(self._paths, self._system):
+                self._log.notice(
+                    "an earlier run was cut off: the next event, or smeconf doctor "
+                    "--repair, puts its files back first"
+                )
             self._adjuster.check(self._event.services)
             self._expand()
             checks = self._check()
-        except (CheckError, TargetError, ServiceError) as error:
+        except (InstallError, CheckError, TargetError, ServiceError) as error:
             raise EventError(hide(str(error), self._snapshot.secrets)) from error
         last = find_outcome(self._event.name, self._paths, self._system)
         return Plan(
@@ -154,7 +168,7 @@ class Run:
                     if name == EXPAND:
                         self._adjuster.check(self._event.services)
                         self._expand().save()
-                        self._check()
+                        self._check(self._paths.state)
                         self._put_in_place()
                     elif name != ADJUST:
                         self._act(name, path)
@@ -169,7 +183,7 @@ class Run:
             raise EventError(f"{error.filename}: {error.strerror}") from error
 
     def _pay_old_debts(self) -> None:
-        for fault in self._adjuster.pay_debts(told=self._event.services):
+        for fault in self._adjuster.pay_debts(told=self._adjuster.told):
             self._log.notice(f"{fault}; smeconf doctor --repair tries it again")
 
     def _recover(self) -> None:
@@ -179,16 +193,17 @@ class Run:
             except InstallError as error:
                 raise EventError(f"{error} (left by an earlier run)") from error
 
-    def _undone(self, error: BaseException) -> BaseException:
+    def _undone(self, error: BaseException, with_services: bool) -> BaseException:
         """Put the files back, and the services that were told of them; return what to
         raise: the error, and what could not be put back."""
         left: list[str] = []
-        if self._install is not None:
-            try:
+        try:
+            if self._install is not None:
                 self._install.undo()
+            if with_services:
                 left += self._adjuster.pay_debts()
-            except InstallError as fault:
-                left += str(fault).splitlines()
+        except InstallError as fault:
+            left += str(fault).splitlines()
         if isinstance(error, EventError):
             left = [f"{line}; smeconf doctor --repair tries it again" for line in left]
             return EventError(str(error), left)
@@ -211,7 +226,8 @@ class Run:
         for target in self._event.targets:
             try:
                 for output in outputs(target, self._layers, self._snapshot):
-                    maker = makers.setdefault(output.path, target)
+                    place = os.path.realpath(self._paths.under(output.path))
+                    maker = makers.setdefault(place, target)
                     if maker != target:
                         raise TargetError(f"/{output.path}: /{maker} makes it, too")
                     change = self._compare(output, expander, written)
@@ -230,15 +246,22 @@ class Run:
     def _compare(
         self, output: Output, expander: Expander, written: Written
     ) -> Change | None:
-        path = self._paths.under(output.path)
+        reads: list[Read] = []
+        self._snapshot.on_read = reads.append
         expansion = text_of(output, expander, self._snapshot.secrets)
-        old = self._system.find(path)
+        self._snapshot.on_read = None
+        old = self._system.find(self._paths.under(output.path))
         if expansion is None:
             new = None
         else:
             data = expansion.text.encode("utf-8", "surrogateescape")
             new = FileState(data, output.metadata.mode, *self._owner(output, old))
-        return find_change(output, old, new, self._layers, self._paths, written)
+        if new == old:
+            return None
+        is_secret = any(map(self._snapshot.is_secret, set(reads)))
+        return find_change(
+            output, old, new, self._layers, self._paths, written, is_secret
+        )
 
     def _owner(self, output: Output, old: FileState | None) -> tuple[int, int]:
         if os.geteuid() != 0:
@@ -251,14 +274,22 @@ class Run:
         except KeyError as error:
             raise TargetError(f"/{output.path}: its metadata: {error}") from error
 
-    def _check(self) -> list[str]:
-        """Have all that will change checked; return the names of the checks."""
+    def _check(self, copies: str | None = None) -> list[str]:
+        """Have all that will change checked; return the names of the checks.
+
+        ``copies``: the directory in which copies are made.
+        """
         labels = []
         for check in checks_of(self._changes, self._layers):
             label = f"check /{check.place}: {check.label}"
             with self._log.step("check", label, place=check.place, check=check.label):
                 run_check(
-                    check, self._changes, self._paths, self._system, self._environment
+                    check,
+                    self._changes,
+                    self._paths,
+                    self._system,
+                    self._environment,
+                    copies,
                 )
             labels.append(f"/{check.place}: {check.label}")
         return labels
@@ -278,6 +309,7 @@ class Run:
         text = f"install {len(targets)} of {len(self._event.targets)} files"
         with self._log.step("install", text, targets=targets):
             self._install.put_in_place(self._changes)
+        self._log.changed(targets)
         for target, name in self._install.kept:
             self._log.notice(f"/{target} was edited by hand: kept beside, as {name}")
 
@@ -291,16 +323,37 @@ class Run:
                 result = self._system.run(words, self._environment)
         except OSError as error:
             raise EventError(f"{path}: {error.strerror}") from error
-        self._log.say(result.stdout)
+        self._log.say(hide(result.stdout, self._snapshot.secrets))
         if result.returncode != 0:
             said = result.stdout.rstrip() or f"exit status {result.returncode}"
-            raise EventError(f"{path}: {said}")
+            raise EventError(hide(f"{path}: {said}", self._snapshot.secrets))
 
     def _adjust(self) -> None:
         if self._event.name in _WITHOUT_SERVICES:
             self._log.notice(f"{self._event.name} leaves services as they are")
             return
+        # As the databases are now: an action may have changed a status.
+        self._adjuster = Adjuster(
+            self._paths, self._system, Snapshot(self._paths), self._log
+        )
         self._adjuster.check(self._event.services)
         if self._install is not None:
             self._install.tell()
         self._adjuster.tell(self._event.services)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let an undo come to its end, however often it is interrupted."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    try:
+        # Handlers, not SIG_IGN: what is started meanwhile must not inherit that.
+        before = [signal.signal(number, lambda *_: None) for number in numbers]
+    except ValueError:  # not the main thread: no signal arrives here
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

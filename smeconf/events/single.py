@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from smeconf.events.changes import Change
 from smeconf.events.check import checks_of, run_check
-from smeconf.events.install import Install, InstallError, recover
+from smeconf.events.install import Install, recover
+from smeconf.events.journal import InstallError
 from smeconf.events.log import EventLog, Report
 from smeconf.events.turns import Turn, TurnError
 from smeconf.paths import Paths
@@ -15,7 +16,7 @@ from smeconf.templates import Layers
 
 
 def write_files(
-    changes: Sequence[Change],
+    expand: Callable[[], Sequence[Change]],
     command: str,
     layers: Layers,
     paths: Paths,
@@ -23,18 +24,22 @@ def write_files(
     environment: Mapping[str, str],
     report: Report,
 ) -> None:
-    """Have files checked, and install them: all or none.
+    """Have files expanded and checked, and install them: all or none.
 
     ``command`` is who asks.  Waits for an event that runs, unless it is that one's own
-    action.  Raises InstallError, CheckError, TargetError; nothing is written then.
+    action; ``expand`` is called when that is over.  Raises InstallError, CheckError,
+    TargetError, and what ``expand`` raises; nothing is written then.
     """
     log = EventLog(command, [], paths, report)
     try:
         with Turn(command, [], paths, system, log.notice) as turn:
             if turn.depth == 0:
                 recover(paths, system, log.notice)
+            changes = expand()
+            if not changes:
+                return
             for check in checks_of(changes, layers):
-                run_check(check, changes, paths, system, environment)
+                run_check(check, changes, paths, system, environment, paths.state)
             install = Install.of(
                 changes, paths, system, command, services={}, depth=turn.depth
             )

@@ -47,6 +47,7 @@ class Outcome:
     began: int
     fault: str
     pid: int
+    with_services: bool
     revisions: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -68,7 +69,8 @@ class Turn:
         self._say = say
         self._asked = time.monotonic_ns()
         self._began = self._asked
-        self._lock = FileLock(os.path.join(paths.state, "event.lock"))
+        # For nobody else: who can open it can hold it, and events with it.
+        self._lock = FileLock(os.path.join(paths.state, "event.lock"), mode=0o600)
         self._running = os.path.join(paths.state, "event.running")
         self.depth = 0
 
@@ -76,8 +78,12 @@ class Turn:
         try:
             os.makedirs(self._paths.state, exist_ok=True)
             if self._take_lock():
+                self._await_stragglers()
                 self._began = time.monotonic_ns()
                 self._note_running()
+            else:
+                self._lock = self._inner_lock(self.depth)
+                self._lock.acquire()
         except OSError as error:
             self._lock.release()
             where = error.filename or self._paths.state
@@ -96,21 +102,27 @@ class Turn:
         """Return what tells the children of this run that they are part of it."""
         return {OUTER: f"{_outer() if self.depth else os.getpid()}.{self.depth}"}
 
-    def shared(self) -> Outcome | None:
-        """Return the result of a run that began after this caller had asked."""
+    def shared(self, *, with_services: bool) -> Outcome | None:
+        """Return the result of a run that began after this caller had asked.
+
+        ``with_services``: only of one that has told them.
+        """
         outcome = find_outcome(self._event, self._paths, self._system)
         if (
             outcome is not None
             and not self.depth
             and outcome.boot == _boot()
             and outcome.began > self._asked
+            and (outcome.with_services or not with_services)
             and list(outcome.arguments) == self._arguments
             and outcome.databases == _databases()
         ):
             return outcome
         return None
 
-    def finish(self, fault: str, revisions: Mapping[str, int] | None) -> None:
+    def finish(
+        self, fault: str, revisions: Mapping[str, int] | None, *, with_services: bool
+    ) -> None:
         """Note how this run ended; ``revisions`` None: nothing was applied."""
         if revisions is None:
             last = find_outcome(self._event, self._paths, self._system)
@@ -122,6 +134,7 @@ class Turn:
             began=self._began,
             fault=fault,
             pid=os.getpid(),
+            with_services=with_services,
             revisions=dict(revisions),
         )
         path = _outcome_path(self._event, self._paths)
@@ -136,11 +149,25 @@ class Turn:
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
-            if self._find_running().get("pid") == _outer():
+            outer = _outer()
+            if outer is not None and self._find_running().get("pid") == outer:
                 self.depth = _outer_depth() + 1
                 return False
             self._wait()
         return True
+
+    def _inner_lock(self, depth: int | str) -> FileLock:
+        """Return the lock of events within an event: an action may signal several."""
+        path = os.path.join(self._paths.state, f"event.{depth}.lock")
+        return FileLock(path, mode=0o600)
+
+    def _await_stragglers(self) -> None:
+        """Wait for inner events that an action left running when its own one ended."""
+        for name in sorted(os.listdir(self._paths.state)):
+            event, _, depth = name.removesuffix(".lock").partition(".")
+            if event == "event" and depth.isdigit() and name.endswith(".lock"):
+                with self._inner_lock(depth):
+                    pass
 
     def _wait(self) -> None:
         began = time.monotonic()
@@ -158,10 +185,8 @@ class Turn:
         running = self._find_running()
         if not running:
             return "waiting for another event"
-        return (
-            f"waiting for {running['event']} (process {running['pid']}, "
-            f"since {running['since']})"
-        )
+        event, pid, since = (running.get(key) for key in ("event", "pid", "since"))
+        return f"waiting for {event} (process {pid}, since {since})"
 
     def _find_running(self) -> dict[str, object]:
         try:
@@ -169,7 +194,9 @@ class Turn:
                 found = json.load(file)
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        # One that was killed has left it behind.
+        is_alive = isinstance(found, dict) and _is_alive(found.get("pid"))
+        return found if is_alive else {}
 
     def _note_running(self) -> None:
         table = {
@@ -215,6 +242,10 @@ def _databases() -> dict[str, str]:
         for name, value in os.environ.items()
         if name == "DBPATH" or name.startswith("ESMITH_")
     }
+
+
+def _is_alive(pid: object) -> bool:
+    return isinstance(pid, int) and os.path.exists(f"/proc/{pid}")
 
 
 def _outer() -> int | None:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from smeconf.paths import Paths
+from smeconf.paths import Paths, generation_file
 from smeconf.services.control import Control
 from smeconf.services.greeting import await_greetings
 from smeconf.services.process import has_ended, kill_master, start_filter
@@ -125,7 +125,7 @@ class OwnDaemon:
 
     def _installed(self) -> str:
         """Return the id of the configuration on disk, empty where it has none."""
-        path = self._paths.service_config(self.name) + ".generation"
+        path = generation_file(self._paths.service_config(self.name))
         try:
             with open(path, encoding="utf-8") as file:
                 found = json.load(file)["id"]

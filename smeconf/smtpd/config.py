@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from smeconf import dns
+from smeconf.paths import generation_file
 
 T = TypeVar("T")
 
@@ -137,7 +138,7 @@ class Directory:
 
 
 def _read_generation(directory: str) -> tuple[str, dict[str, str | None]]:
-    path = f"{os.path.abspath(directory)}.generation"
+    path = generation_file(directory)
     try:
         table = json.loads(_find_text(path) or '{"id": ""}')
         return table["id"], table.get("unfinished", {})

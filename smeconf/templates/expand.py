@@ -290,9 +290,9 @@ def _finalize(value: Any) -> Any:
     if isinstance(value, str) and not isinstance(value, _Verbatim):
         for character in value:
             if character != "\t" and (character < " " or "\x7f" <= character <= "\x9f"):
-                shown = value if len(value) < 60 else value[:60] + "…"
+                # Not the value itself: it may be a secret.
                 raise _UnsafeValue(
-                    f"the value {shown!r} holds a control character, "
+                    f"the value holds a control character, {character!r}, "
                     f"which would become a line of its own"
                 )
     return value

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import tempfile
 import threading
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -221,6 +224,89 @@ def test_disk_that_stays_full_leaves_the_rest_to_a_repair(machine: Machine) -> N
     assert as_a_filter_reads_it(machine) == of_the_filter(OLD)
     put_back(machine, System())
     assert facts(machine) == before
+
+
+def test_targets_may_lie_on_several_file_systems(
+    machine: Machine, elsewhere: Path
+) -> None:
+    """What is renamed lies beside its target, wherever links lead."""
+    machine.path(f"{CONFIG}/peers").symlink_to(elsewhere)
+    machine.signal("try")
+    assert contents_by_name(machine) == NEW
+    assert os.listdir(elsewhere) == ["10.1"]
+
+    machine.records("Word=newer\nqpsmtpd=service|status|enabled\n")
+    machine.path(f"{CONFIG}/repaired").chmod(0o600)
+    with pytest.raises(EventError, match="No space left"):
+        signal_event(machine, "try", failing_disk())
+    assert contents_by_name(machine) == NEW
+    assert os.listdir(elsewhere) == ["10.1"]
+
+
+def test_kill_between_two_file_systems_is_undone(
+    machine: Machine, elsewhere: Path
+) -> None:
+    machine.path(f"{CONFIG}/peers").symlink_to(elsewhere)
+    before = facts(machine)
+
+    def die(number: int, name: str) -> None:
+        if name == "repair":  # the last target, in the order of their names
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert is_killed(lambda _: signal_event(machine, "try", FaultySystem(die)), at=0)
+    assert (elsewhere / "10.1").read_text() == "new\n"
+    assert as_a_filter_reads_it(machine) == of_the_filter(OLD)
+
+    put_back(machine, System())
+
+    assert facts(machine) == before
+    assert os.listdir(elsewhere) == []
+
+
+def test_target_that_is_a_link_stays_one(machine: Machine, elsewhere: Path) -> None:
+    """The file that it leads to is changed, and put back, where it lies."""
+    real = elsewhere / "real"
+    real.write_text("old\n")
+    link = machine.path(f"{CONFIG}/first")
+    link.unlink()
+    link.symlink_to(real)
+
+    with pytest.raises(EventError):
+        signal_event(machine, "try", failing_disk())
+    assert (real.read_text(), link.readlink()) == ("old\n", real)
+
+    machine.signal("try")
+    assert (real.read_text(), link.readlink()) == ("new\n", real)
+    assert os.listdir(elsewhere) == ["real"]
+
+
+def failing_disk() -> System:
+    """A disk that fails when the files have been renamed."""
+
+    def fail(number: int, name: str) -> None:
+        if name == "repair":  # the last target, in the order of their names
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
+
+    return FaultySystem(fail)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A directory on another file system, where this machine has one."""
+    memory = Path("/dev/shm")
+    is_other = memory.is_dir() and memory.stat().st_dev != tmp_path.stat().st_dev
+    place = memory if is_other else tmp_path
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        yield Path(folder)
+
+
+def contents_by_name(machine: Machine) -> dict[str, str]:
+    """What the targets hold, however they are reached."""
+    return {
+        target: machine.read(target).strip()
+        for target in (*NEW, f"{CONFIG}/gone")
+        if machine.path(target).exists()
+    }
 
 
 def fault_of(machine: Machine, system: System) -> EventError | None:

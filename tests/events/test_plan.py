@@ -125,15 +125,18 @@ def test_plan_of_what_would_fail_is_the_fault_and_status_1(machine: Machine) -> 
 
 
 def test_secret_in_a_file_is_hidden_in_the_plan_and_the_diff(machine: Machine) -> None:
-    machine.run("config set relay service Passwd s3cret-one")
-    machine.fragment(TARGET, "20secret", "login me {{ relay.Passwd }}\n")
+    """Neither the new one nor the old, nor what a template has made of them."""
+    machine.run("config set relay service Passwd s3cret-old")
+    machine.fragment(TARGET, "20secret", "login {{ relay.Passwd | upper }}\n")
+    machine.run("signal-event one")
+    machine.run("config setprop relay Passwd s3cret-new")
 
     plan = machine.run("signal-event one --plan", check=False)
     diff = machine.run(f"expand-template --diff /{TARGET}")
 
     for shown in (plan.output, diff.output):
-        assert "+login me (secret)\n" in shown
-        assert "s3cret" not in shown
+        assert f"/{TARGET}: differs, and holds a secret: it is not shown\n" in shown
+        assert "s3cret" not in shown.lower()
     assert "configuration relay Passwd: a secret was changed" in plan.output
 
 

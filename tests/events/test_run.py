@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import signal
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from smeconf.events import EventError, Report, Run, UnknownEvent, find_event
+from smeconf.events import EventError, Report, Run, find_event
 from smeconf.paths import Paths
-from smeconf.system import System
-from tests.support.config import SECONDS, FakeDaemon, FileFacts, Machine
+from smeconf.system import RUN_SECONDS, System
+from tests.events.test_check import has_ended
+from tests.support.config import FakeDaemon, FileFacts, Machine
 
 TARGETS = ("etc/a", "etc/b", "etc/new", "etc/same", "etc/z")
 
@@ -41,60 +45,6 @@ def facts(machine: Machine) -> dict[str, FileFacts | None]:
 
 def contents(facts: FileFacts | None) -> tuple[bytes, int, tuple[int, int]] | None:
     return None if facts is None else (facts.data, facts.mode, facts.owner)
-
-
-# What an event is
-
-
-def test_site_adds_to_a_shipped_event(tmp_path: Path) -> None:
-    machine = Machine(tmp_path)
-    machine.event(
-        "email-update",
-        ["etc/mine"],
-        {"S10qpsmtpd-prepare": "exit 0", "S20mine": "exit 0", "notes": ""},
-        {"qpsmtpd": "sigusr1"},
-    )
-
-    event = find_event("email-update", machine.paths)
-
-    assert "etc/mine" in event.targets
-    assert "var/service/qpsmtpd/config/dnsbl_zones" in event.targets
-    names = [os.path.basename(path) for path in event.steps]
-    assert names == sorted(names)
-    assert names.count("S10qpsmtpd-prepare") == 1
-    assert "S20mine" in names
-    assert "notes" not in names
-    own = machine.path("etc/smeconf/events/email-update/S10qpsmtpd-prepare")
-    assert str(own) in event.steps.values()
-    assert event.services["qpsmtpd"] == ("sigusr1",)
-
-
-def test_action_of_a_service_may_be_the_target_of_a_symlink(machine: Machine) -> None:
-    folder = machine.path("etc/smeconf/events/try/services2adjust")
-    folder.mkdir()
-    (folder / "qpsmtpd").symlink_to("reload")
-
-    assert find_event("try", machine.paths).services == {"qpsmtpd": ("reload",)}
-
-
-@pytest.mark.parametrize("name", ["none", "", "actions", "../events", ".", "try/x"])
-def test_event_without_a_directory_is_unknown(machine: Machine, name: str) -> None:
-    machine.path("etc/smeconf/events/actions").mkdir()
-
-    with pytest.raises(UnknownEvent):
-        find_event(name, machine.paths)
-
-
-@pytest.mark.parametrize("words", [["none"], [], ["--quux"]])
-def test_unknown_event_and_wrong_usage_are_255(
-    machine: Machine, words: list[str]
-) -> None:
-    result = machine.run("signal-event", *words, check=False)
-
-    assert (result.status, result.output) == (255, "")
-    assert result.errors.startswith(
-        "signal-event: none: there is no such event\n" if words == ["none"] else "usage"
-    )
 
 
 # All
@@ -206,18 +156,6 @@ def test_program_that_an_action_leaves_behind_does_not_hold_the_event(
     os.kill(left_behind, signal.SIGKILL)
 
 
-def test_runs_at_once_wait_for_each_other(machine: Machine) -> None:
-    """An action that found another one at work would say so."""
-    busy = machine.path("busy")
-    machine.event("try", actions={"S50": f"mkdir {busy} && sleep 0.1 && rmdir {busy}"})
-
-    runs = [machine.start("signal-event", "try") for _ in range(3)]
-    said = [run.communicate(timeout=SECONDS)[0] for run in runs]
-
-    assert [run.returncode for run in runs] == [0, 0, 0], said
-    assert machine.read("etc/z") == "new\n"
-
-
 # Or none
 
 
@@ -310,14 +248,14 @@ BEFORE_INSTALLING = [
     lose_check,
     put_directory_in_the_way,
     put_file_in_the_way,
+    name_service_without_record,
+    name_action_that_nobody_knows,
 ]
 BEHIND_IT = [
     make_unwritable,
     fail_action,
     fail_action_silently,
     name_missing_interpreter,
-    name_service_without_record,
-    name_action_that_nobody_knows,
 ]
 
 
@@ -397,6 +335,185 @@ def test_check_that_accepts_sees_the_directory_as_it_will_be(machine: Machine) -
     assert seen.read_text() == "kept\n" + "new\n" * 5
 
 
+# Actions
+
+
+def test_action_has_its_event_and_finds_the_commands(machine: Machine) -> None:
+    seen = machine.path("seen")
+    words = '"$EVENT" "$SMECONF_ROOT" "$PWD" "$FROM_CALLER"'
+    script = f'printf "%s\\n" {words} $(config getprop qpsmtpd status) >{seen}'
+    machine.event("try", actions={"S50": script})
+
+    machine.run("signal-event", "try", env={"FROM_CALLER": "kept", "PATH": "/usr/bin"})
+
+    assert seen.read_text().splitlines() == [
+        *("try", str(machine.root), os.getcwd(), "kept", "enabled")
+    ]
+
+
+def test_action_reads_nothing_of_what_its_caller_is_given(machine: Machine) -> None:
+    seen = machine.path("seen")
+    machine.event("try", actions={"S50": f"cat >{seen}"})
+
+    machine.run("signal-event", "try", stdin="mine")
+
+    assert seen.read_text() == ""
+
+
+def test_action_may_be_of_any_language(machine: Machine) -> None:
+    script = "#!/usr/bin/env python3\nimport sys\nopen(sys.argv[2], 'w').write('x')\n"
+    machine.write("etc/smeconf/events/try/S50", script, 0o755)
+
+    machine.signal("try", str(machine.path("made")))
+
+    assert machine.read("made") == "x"
+
+
+def test_output_of_an_action_is_in_the_log_and_not_on_the_terminal(
+    machine: Machine,
+) -> None:
+    machine.event("try", actions={"S50": "echo hello; echo world >&2"})
+
+    result = machine.run("signal-event", "try")
+
+    assert (result.output, result.errors) == ("", "")
+    log = machine.read("var/log/smeconf/events.log")
+    assert re.findall(r"\]: (hello|world)\n", log) == ["hello", "world"]
+
+
+def test_action_that_takes_too_long_is_killed_with_all_that_it_started(
+    machine: Machine,
+) -> None:
+    class Impatient(System):
+        def run(
+            self,
+            words: Sequence[str],
+            environment: Mapping[str, str],
+            seconds: float = 0.5,
+        ) -> subprocess.CompletedProcess[str]:
+            return super().run(words, environment, seconds)
+
+    pid = machine.path("pid")
+    machine.event("try", actions={"S50": f"sleep 60 & echo $! >{pid}; wait"})
+    before = facts(machine)
+    event = find_event("try", machine.paths)
+
+    with pytest.raises(EventError, match="S50: was killed after 0 s"):
+        Run(event, [], machine.paths, Impatient(), Report()).apply()
+
+    assert has_ended(int(pid.read_text()))
+    assert {t: contents(f) for t, f in facts(machine).items()} == {
+        t: contents(f) for t, f in before.items()
+    }
+
+
+def test_every_program_has_a_time_limit() -> None:
+    assert 0 < RUN_SECONDS < 3600
+    limit = inspect.signature(System.run).parameters["seconds"]
+    assert limit.default == RUN_SECONDS
+
+
+# What was edited by hand
+
+
+def test_hand_edit_is_kept_beside_and_said(machine: Machine) -> None:
+    machine.write("etc/a", "by hand\n")
+
+    result = machine.run("signal-event try")
+
+    assert result.errors == "/etc/a was edited by hand: kept beside, as a.edited\n"
+    assert machine.read("etc/a") == "new\n"
+    assert machine.read("etc/a.edited") == "by hand\n"
+
+
+def test_hand_edit_keeps_its_owner_mode_and_time(machine: Machine) -> None:
+    machine.write("etc/a", "by hand\n", 0o600)
+    before = machine.facts("etc/a")
+
+    machine.signal("try")
+
+    assert machine.facts("etc/a.edited") == before
+
+
+def test_second_hand_edit_is_kept_beside_the_first(machine: Machine) -> None:
+    for number, text in enumerate(("one\n", "two\n", "one\n", "two\n", "three\n")):
+        machine.records(f"Word=w{number}\nqpsmtpd=service|status|enabled\n")
+        machine.write("etc/a", text)
+        machine.signal("try")
+
+    kept = {p.name: p.read_text() for p in machine.path("etc").glob("a.edited*")}
+    assert kept == {
+        "a.edited": "one\n",
+        "a.edited.2": "two\n",
+        "a.edited.3": "three\n",
+    }
+
+
+def test_file_that_was_never_ours_is_kept(machine: Machine) -> None:
+    machine.fragment("etc/mine", "10", "{{ Word }}\n")
+    machine.event("try", ["etc/mine"])
+    machine.write("etc/mine", "since years\n")
+
+    assert machine.signal("try") == [
+        "/etc/mine was edited by hand: kept beside, as mine.edited"
+    ]
+    assert machine.read("etc/mine.edited") == "since years\n"
+
+
+def test_file_that_already_holds_what_is_written_is_not_kept(machine: Machine) -> None:
+    machine.write("etc/new", "new\n")
+
+    assert machine.signal("try") == []
+    assert not machine.path("etc/new.edited").exists()
+
+
+def test_hand_edit_of_a_file_that_is_removed_is_kept(machine: Machine) -> None:
+    machine.fragment("etc/a", "metadata.toml", "delete = true")
+    machine.write("etc/a", "by hand\n")
+
+    machine.signal("try")
+
+    assert not machine.path("etc/a").exists()
+    assert machine.read("etc/a.edited") == "by hand\n"
+
+
+def test_hand_edit_is_where_it_was_when_the_event_fails(machine: Machine) -> None:
+    machine.write("etc/a", "by hand\n")
+    before = machine.facts("etc/a")
+    fail_action(machine)
+
+    with pytest.raises(EventError):
+        machine.signal("try")
+
+    assert machine.facts("etc/a") == before
+    assert not machine.path("etc/a.edited").exists()
+
+
+def test_plan_and_doctor_show_a_hand_edit(machine: Machine) -> None:
+    machine.signal("try")
+    machine.write("etc/a", "by hand\n")
+
+    plan = machine.run("signal-event try --plan", check=False)
+    doctor = machine.run("smeconf doctor", check=False)
+
+    assert plan.output.startswith(
+        "/etc/a: was edited by hand, which is kept beside\n--- /etc/a\n"
+    )
+    assert "note   /etc/a was edited by hand: the next event keeps " in doctor.output
+    assert machine.read("etc/a") == "by hand\n"
+
+
+def test_expand_template_keeps_a_hand_edit_too(machine: Machine) -> None:
+    machine.write("etc/a", "by hand\n")
+
+    result = machine.run("expand-template /etc/a")
+
+    assert result.errors == "/etc/a was edited by hand: kept beside, as a.edited\n"
+    assert machine.read("etc/a") == "new\n"
+    assert machine.read("etc/a.edited") == "by hand\n"
+    assert machine.signal("try") == []  # what it wrote is ours
+
+
 # Services
 
 
@@ -426,6 +543,33 @@ def test_filter_that_refuses_fails_the_event(machine: Machine) -> None:
     assert_failed(result.status, result.errors, reason)
     # It is told of the files that are back.
     assert daemon.requests == ["reload", "reload"]
+
+
+def test_filter_that_does_not_greet_fails_the_event(machine: Machine) -> None:
+    machine.event("try", services={"qpsmtpd": "restart"})
+    greetings = (b"SSH-2.0-x\r\n", b"220 mx.test ESMTP\r\n")
+
+    with FakeDaemon(machine, greetings=greetings) as daemon:
+        result = machine.run("signal-event try", check=False)
+
+    reason = f"qpsmtpd does not greet on 127.0.0.1@{daemon.port}: it said b'SSH-2.0-x"
+    assert_failed(result.status, result.errors, reason)
+    assert machine.read("etc/a") == "old\n"
+    assert daemon.requests == ["reload", "reload"]
+
+
+def test_filter_that_does_not_start_fails_the_event(machine: Machine) -> None:
+    machine.event("try", services={"qpsmtpd": "start"})
+
+    result = machine.run("signal-event try", check=False)
+
+    config = machine.path("var/service/qpsmtpd/config")
+    assert result.status == 1
+    assert result.errors.startswith(
+        f"signal-event: qpsmtpd does not start: {config}: no such directory\n"
+    )
+    assert machine.read("etc/a") == "old\n"
+    assert not machine.path("etc/new").exists()
 
 
 @pytest.mark.parametrize("answer", [b"", b"[]\n", b"null\n", b"\xff\n"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,114 @@ def test_setting_that_is_wrong_is_named_with_file_and_line(
 
     with pytest.raises(ConfigError, match=rf"^{tmp_path}/{name}:2: "):
         ServerSettings.read(files)
+
+
+# The whole, while an installer is at work
+
+
+def generation(place: Path, text: str) -> None:
+    Path(f"{place}.generation").write_text(text)
+
+
+def unfinished(place: Path, **files: str | None) -> None:
+    """An install that was begun: of ``x__y`` is said what to read in place of x/y."""
+    instead = {name.replace("__", "/"): old for name, old in files.items()}
+    generation(place, json.dumps({"id": "first", "unfinished": instead}))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return write_directory(tmp_path / "config", {"a": "new a", "b": "b"})
+
+
+def test_whole_has_the_name_that_its_installer_gave_it(place: Path) -> None:
+    assert Directory(str(place)).generation == ""
+
+    generation(place, '{"id": "20261124-1"}\n')
+
+    assert Directory(str(place)).generation == "20261124-1"
+    assert Directory(f"{place}/").generation == "20261124-1"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", '{"id"'])
+def test_name_that_is_not_understood_is_an_error_that_says_what_to_do(
+    place: Path, text: str
+) -> None:
+    generation(place, text)
+
+    if not text:  # a machine that lost its power; nobody named the whole
+        assert Directory(str(place)).generation == ""
+        return
+    with pytest.raises(ConfigError, match=r"config\.generation:1: .*: remove it$"):
+        Directory(str(place))
+
+
+def test_old_file_is_read_while_a_new_one_is_installed(place: Path) -> None:
+    unfinished(place, a=".old-a")
+    (place / ".old-a").write_text("old a")
+
+    files = Directory(str(place))
+
+    assert texts(files, "a") == ["old a"]
+    assert texts(files, "./a") == ["old a"]
+    assert texts(files, "b") == ["b"]
+    assert files.generation == "first"
+
+
+def test_included_file_is_the_old_one_too(place: Path) -> None:
+    unfinished(place, a=".old-a")
+    (place / ".old-a").write_text("old a")
+    (place / "b").write_text("$include a")
+
+    assert texts(Directory(str(place)), "b") == ["old a"]
+
+
+def test_old_file_that_is_back_in_its_place_is_read_there(place: Path) -> None:
+    """Its second name is gone then; an undo is at work."""
+    unfinished(place, a=".old-a")
+
+    assert texts(Directory(str(place)), "a") == ["new a"]
+
+
+def test_file_that_is_new_is_not_there_until_the_install_ends(place: Path) -> None:
+    (place / "peers").mkdir()
+    (place / "peers/0").write_text("new")
+    unfinished(place, a=None, peers__0=None)
+
+    files = Directory(str(place))
+
+    assert not files.has("a")
+    assert files.lines("a") == []
+    assert files.names("peers") == []
+
+
+def test_file_that_is_removed_is_there_until_the_install_ends(place: Path) -> None:
+    (place / "peers").mkdir()
+    (place / "peers/.old-0").write_text("old")
+    unfinished(place, peers__0="peers/.old-0")
+
+    files = Directory(str(place))
+
+    assert files.names("peers") == ["0"]
+    assert texts(files, "peers/0") == ["old"]
+
+
+def test_what_installers_and_editors_leave_is_no_list_of_peers(place: Path) -> None:
+    (place / "peers").mkdir()
+    for name in ("0", ".smeconf-1.new", "0~", "0.rpmsave", "0.edited", "0.edited.2"):
+        (place / "peers" / name).touch()
+
+    assert Directory(str(place)).names("peers") == ["0"]
+
+
+def test_install_that_begins_or_ends_is_noticed(place: Path) -> None:
+    before = Directory(str(place))
+    assert not before.has_changed()
+
+    unfinished(place, a=None)
+    during = Directory(str(place))
+    assert before.has_changed()
+    assert not during.has_changed()
+
+    generation(place, '{"id": "second"}')
+    assert during.has_changed()

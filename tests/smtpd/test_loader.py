@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from smeconf.events.changes import Change
+from smeconf.events.install import Install
 from smeconf.smtpd.config import ConfigError
 from smeconf.smtpd.loader import Configuration, known_plugins
+from smeconf.smtpd.loader import load as load_directory
+from smeconf.system import FileState, System
+from tests.support.config import Machine
 from tests.support.smtp import load
 
 
@@ -165,3 +173,81 @@ def test_prefixes_count_without_a_list_for_local_clients(tmp_path: Path) -> None
 
 def test_all_plugins_are_known_by_name() -> None:
     assert {"dnsbl", "queue/maildir", "logging/logterse"} <= set(known_plugins())
+
+
+# While files are installed
+
+
+def test_load_during_installs_never_gets_a_mix(tmp_path: Path) -> None:
+    """Every load is one whole, as one of the installs had left it."""
+    machine = Machine(tmp_path)
+    folder = "var/service/qpsmtpd/config"
+    place = machine.write(f"{folder}/me", "m0.test\n").parent
+    machine.write(f"{folder}/peers/0", "queue/maildir m0\n")
+    stop = threading.Event()
+    installs = 0
+    found: set[tuple[str, str]] = set()
+    rounds = 0
+
+    def install() -> None:
+        nonlocal installs
+        while not stop.is_set():
+            installs += 1
+            install_once(machine, folder, installs)
+
+    thread = threading.Thread(target=install)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(0.0001)  # so that they really meet
+    thread.start()
+    try:
+        while (rounds < 300 or installs < 60) and thread.is_alive():
+            found.add(as_one(load_directory(str(place), str(tmp_path))))
+            rounds += 1
+    finally:
+        stop.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+
+    assert installs >= 60  # none has failed
+    assert len(found) > 20
+    assert [whole for whole, _ in found if "," in whole] == []
+    # Each has one name.
+    assert len({whole for whole, _ in found}) == len(found)
+    assert len({name for _, name in found}) == len(found)
+
+
+def install_once(machine: Machine, folder: str, number: int) -> None:
+    """Change what is there; make a list of peers each second time, or remove it."""
+    owner = os.geteuid(), os.getegid()
+    texts = {
+        "me": f"m{number}.test\n",
+        "peers/0": f"queue/maildir m{number}\n",
+        "peers/192.0": f"queue/maildir m{number}\n" if number % 2 else None,
+        "smtpgreeting": f"m{number}\n",
+    }
+    changes = [
+        Change(
+            f"{folder}/{name}",
+            str(machine.path(f"{folder}/{name}")),
+            System().find(str(machine.path(f"{folder}/{name}"))),
+            None if text is None else FileState(text.encode(), 0o644, *owner),
+            whole=str(machine.path(folder)),
+        )
+        for name, text in texts.items()
+    ]
+    changes = [change for change in changes if change.old or change.new]
+    install = Install.of(changes, machine.paths, System(), "test")
+    install.put_in_place(changes)
+    install.commit() if number % 3 else install.undo()
+
+
+def as_one(loaded: Configuration) -> tuple[str, str]:
+    """Return the numbers of the installs that made it, and the name of the whole."""
+    (old, *others) = [plugin.settings.directory for plugin in loaded.plugins()]
+    numbers = {old, *others, loaded.settings.me.removesuffix(".test")}
+    if loaded.settings.greeting != loaded.settings.me:
+        numbers.add(loaded.settings.greeting)
+    is_odd = int(old[1:]) % 2
+    if len(others) != is_odd:
+        numbers.add("peers")
+    return ",".join(sorted(numbers)), loaded.generation
