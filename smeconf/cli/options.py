@@ -20,14 +20,18 @@ def settle_process() -> None:
 
 
 def end_process(status: int) -> NoReturn:
-    """End with this status, whether or not somebody has read what was said."""
-    for stream, file in ((sys.stdout, 1), (sys.stderr, 2)):
+    """End with this status, whether or not somebody has read what was said.
+
+    At once: all is written, and the interpreter's own end, module by module, would
+    take a tenth of an event's time.
+    """
+    for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
                 stream.flush()
         except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), file)
-    sys.exit(status)
+            pass  # it is gone, or full
+    os._exit(status)
 
 
 def take_root(words: list[str]) -> tuple[str | None, list[str]]:
