@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,8 +13,12 @@ from smeconf.cli.doctor import doctor
 from smeconf.cli.explain import explain
 from smeconf.cli.options import settle_process
 from smeconf.cli.unit import unit
+from smeconf.cli.user import user
 from smeconf.database import Document
 from smeconf.paths import Paths
+
+if TYPE_CHECKING:
+    from smeconf.system import System
 
 _DEMO = {
     "BindAddress": "127.0.0.1",
@@ -32,7 +37,7 @@ def main(context: click.Context, root: str | None) -> None:
     context.obj = Paths(root)
 
 
-for command in (completion, doctor, explain, unit):
+for command in (completion, doctor, explain, unit, user):
     main.add_command(command)
 
 
@@ -92,11 +97,27 @@ def _initialize(paths: Paths) -> bool:
         event = find_event("email-update", paths)
         run = Run(event, [], paths, System(), Report())
         run.apply(with_services=False)
+        _make_certificate(paths, System())
     except (DatabaseError, EventError, ValueError) as error:
         for line in str(error).splitlines():
             _complain(line)
         sys.exit(1)
     return is_well
+
+
+def _make_certificate(paths: Paths, system: System) -> None:
+    """Have the filter able to offer encryption from its first day on."""
+    from smeconf.certificate import make_certificate
+
+    with open(os.path.join(paths.service_config("qpsmtpd"), "me")) as file:
+        (name,) = (line.strip() for line in file if line[:1] not in ("#", "\n"))
+    try:
+        made = make_certificate(paths, name, system)
+    except OSError as error:
+        _complain(f"{error.filename}: no certificate was made: {error.strerror}")
+    else:
+        if made:
+            click.echo(f"made a self-signed certificate for {name}: {made}")
 
 
 def _complain(line: str) -> None:

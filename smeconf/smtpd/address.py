@@ -10,14 +10,17 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
+# Letters beyond ASCII as RFC 6531, 3.3 has them: not C1, nor what is no character.
+_UTF8 = "\u00a0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010ffff"
+_ATOM = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~{_UTF8}-]+"
+_ALNUM = rf"A-Za-z0-9_{_UTF8}"
+_LABEL = rf"[{_ALNUM}](?:[{_ALNUM}-]*[{_ALNUM}])?"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
 _MAILBOX = re.compile(
     rf"""
     (?: @{_DOMAIN} (?: , @{_DOMAIN} )* : )?                  # a source route
     (?: (?P<dotted> {_ATOM} (?: \.{_ATOM} )* )
-      | "(?P<quoted> (?: [ !\x23-\x5b\x5d-\x7e] | \\[ -~] )*)" )
+      | "(?P<quoted> (?: [ !\x23-\x5b\x5d-\x7e{_UTF8}] | \\[ -~] )*)" )
     (?: @ (?: (?P<domain> {_DOMAIN} ) | \[ (?P<literal> [0-9A-Za-z:.]+ ) \] ) )?
     """,
     re.VERBOSE,
@@ -73,7 +76,7 @@ def parse_path(text: str) -> Address:
     """
     if not text:
         return NULL
-    if len(text) > 254:
+    if len(text.encode("utf-8", "surrogateescape")) > 254:
         raise AddressError("the address is too long")  # RFC 5321, 4.5.3.1.3
     match = _MAILBOX.fullmatch(text)
     if match is None:
@@ -81,7 +84,7 @@ def parse_path(text: str) -> Address:
     local = match["dotted"]
     if local is None:
         local = _QUOTED_PAIR.sub(r"\1", match["quoted"])
-    if not local or len(local) > 64:
+    if not local or len(local.encode("utf-8", "surrogateescape")) > 64:
         raise AddressError("the local part is empty or too long")
     if match["literal"] is not None:
         return Address(local, _literal(match["literal"]))

@@ -22,18 +22,24 @@ class CommandError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class MailCommand:
-    """What MAIL says: the sender, and how large the message will be (0: unsaid)."""
+    """What MAIL says: the sender, how large the message will be (0: unsaid), and
+    whether it is SMTPUTF8."""
 
     sender: Address
     size: int
+    utf8: bool = False
 
 
 def parse_mail(argument: str) -> MailCommand:
     """Read ``FROM:<path> [parameters]``.  Raises CommandError."""
     sender, parameters = _path(argument, "FROM:", "1.7")
-    size = 0
+    size, utf8 = 0, False
+    if len({name for name, _ in parameters}) < len(parameters):
+        raise CommandError(501, "5.5.4", "A parameter is given twice")
     for name, value in parameters:
-        if name == "SIZE":
+        if name == "SMTPUTF8" and not value:
+            utf8 = True
+        elif name == "SIZE":
             if not (value.isascii() and value.isdigit() and len(value) <= 20):
                 raise CommandError(501, "5.5.4", "SIZE takes a number of bytes")
             size = int(value)
@@ -42,17 +48,35 @@ def parse_mail(argument: str) -> MailCommand:
                 raise CommandError(501, "5.5.4", "BODY is 7BIT or 8BITMIME")
         else:
             raise _unknown(name)
-    return MailCommand(sender, size)
+    if not argument.isascii() and not utf8:
+        raise CommandError(553, "5.6.7", "Such an address takes SMTPUTF8")
+    return MailCommand(sender, size, utf8)
 
 
-def parse_rcpt(argument: str) -> Address:
-    """Read ``TO:<path>``.  Raises CommandError."""
+def parse_rcpt(argument: str, *, utf8: bool = False) -> Address:
+    """Read ``TO:<path>``, of a message that is SMTPUTF8 or not.
+
+    Raises CommandError.
+    """
     recipient, parameters = _path(argument, "TO:", "1.3")
     if parameters:
         raise _unknown(parameters[0][0])
     if recipient.is_null:
         raise CommandError(501, "5.1.3", "A recipient cannot be empty")
+    if not argument.isascii() and not utf8:
+        raise CommandError(553, "5.6.7", "Such an address takes SMTPUTF8")
     return recipient
+
+
+def parse_bdat(argument: str) -> tuple[int, bool]:
+    """Read ``SIZE [LAST]`` (RFC 3030, 2).  Raises CommandError."""
+    size, _, last = argument.strip().partition(" ")
+    is_last = last.strip().upper()
+    if not (size.isascii() and size.isdigit() and len(size) <= 20):
+        raise CommandError(501, "5.5.4", "BDAT takes a number of bytes, and LAST")
+    if is_last not in ("", "LAST"):
+        raise CommandError(501, "5.5.4", "Behind the number only LAST may stand")
+    return int(size), bool(is_last)
 
 
 def _path(

@@ -165,7 +165,8 @@ class ServerSettings:
     """What the server itself reads, not a plugin.
 
     ``databytes`` is the largest message, 0 for no limit; ``timeout_seconds`` how long
-    a client may be silent; ``workers`` 0 for one a processor core.
+    a client may be silent; ``workers`` 0 for one a processor core; ``tls_before_auth``
+    whether nobody may log in without encryption.
     """
 
     me: str
@@ -177,6 +178,7 @@ class ServerSettings:
     databytes: int
     timeout_seconds: int
     log_level: int
+    tls_before_auth: bool = True
 
     @classmethod
     def read(cls, directory: Directory) -> ServerSettings:
@@ -195,6 +197,7 @@ class ServerSettings:
                 "timeoutsmtpd", whole_number, DEFAULT_TIMEOUT_SECONDS
             ),
             log_level=directory.first("loglevel", whole_number, 6),
+            tls_before_auth=bool(directory.first("tls_before_auth", whole_number, 1)),
         )
 
 

@@ -56,3 +56,44 @@ class DataDecoder:
             self._is_first = False
             return piece[2:]
         return piece
+
+
+class ChunkDecoder:
+    """The text of one message that comes in chunks of told size (RFC 3030).
+
+    It knows no dots and no end but the last chunk's; line ends are as strict as in
+    DATA, since the next server may get the message that way.
+    """
+
+    __slots__ = ("_ends_in_cr", "_left", "has_bare_newline")
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._ends_in_cr = False
+        self.has_bare_newline = False
+
+    def begin(self, size: int) -> None:
+        """A chunk of ``size`` bytes comes next."""
+        self._left = size
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """Take what arrived; return what of it belongs to the message, and, when the
+        chunk is complete, what stood behind it (else None)."""
+        piece = data[: self._left]
+        self._left -= len(piece)
+        if piece:
+            self._look_at(b"\r" + piece if self._ends_in_cr else piece)
+        return piece, None if self._left else data[len(piece) :]
+
+    def end(self) -> None:
+        """The last chunk is complete."""
+        if self._ends_in_cr:
+            self.has_bare_newline = True
+
+    def _look_at(self, text: bytes) -> None:
+        self._ends_in_cr = text.endswith(b"\r")
+        if self._ends_in_cr:
+            text = text[:-1]
+        pairs = text.count(b"\r\n")
+        if pairs != text.count(b"\n") or pairs != text.count(b"\r"):
+            self.has_bare_newline = True

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import ssl
+
     from smeconf.smtpd.plugin import Plugin
     from smeconf.smtpd.state import Connection
 
@@ -81,6 +83,7 @@ DECIDING = (
     "connect",
     "helo",
     "ehlo",
+    "auth",
     "mail",
     "rcpt",
     "data",
@@ -115,6 +118,14 @@ class PluginList:
             )
             for name in HOOKS
         }
+
+    @property
+    def tls_context(self) -> ssl.SSLContext | None:
+        """What encryption is offered with; None: it is not."""
+        for plugin in self.plugins:
+            if plugin.tls_context is not None:
+                return plugin.tls_context
+        return None
 
     def has(self, name: str) -> bool:
         """Tell whether any plugin hooks ``name``."""

@@ -13,7 +13,7 @@ import os
 import pkgutil
 import shlex
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 from smeconf.dns import Resolver
@@ -21,6 +21,7 @@ from smeconf.smtpd import plugins as plugins_package
 from smeconf.smtpd.address_list import AddressList
 from smeconf.smtpd.config import ConfigError, Directory, Line, ServerSettings
 from smeconf.smtpd.hooks import PluginList
+from smeconf.smtpd.limits import Limits
 from smeconf.smtpd.log import Log
 from smeconf.smtpd.plugin import Context, Plugin, Policy, read_settings
 
@@ -41,6 +42,7 @@ class Configuration:
     log: Log
     spool: str
     directory: Directory
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def generation(self) -> str:
@@ -112,6 +114,7 @@ def _load(directory: Directory, root: str) -> Configuration:
         log=log,
         spool=context.spool,
         directory=directory,
+        limits=Limits.read(directory),
     )
 
 

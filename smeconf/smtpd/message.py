@@ -91,6 +91,20 @@ class Message:
         text = block[value : None if end < 0 else end].replace(b"\r\n", b"")
         return text.decode("utf-8", "replace").strip()
 
+    def has_headers_beyond(self, limit: int) -> bool:
+        """Tell whether the header takes more than ``limit`` bytes; 0 is no limit."""
+        if not 0 < limit < self.size:
+            return False
+        beginning = b"\r\n"
+        for piece in self.received_pieces():
+            beginning += piece[: limit + 6]
+            end = beginning.find(b"\r\n\r\n")
+            if end >= 0:
+                return end > limit
+            if len(beginning) > limit + 4:
+                return True
+        return len(beginning) > limit
+
     def _header_block(self) -> bytes:
         if self._headers is None:
             beginning = b""

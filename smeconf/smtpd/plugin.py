@@ -29,13 +29,16 @@ import os
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from smeconf.dns import Resolver
 from smeconf.smtpd.config import ConfigError, Directory, Line, whole_number
 from smeconf.smtpd.hooks import DECLINED, HOOKS, Answer, Verdict
 from smeconf.smtpd.log import DEBUG, ERROR, INFO, NOTICE, WARNING, Log
 from smeconf.smtpd.state import Connection, Grievance
+
+if TYPE_CHECKING:
+    import ssl
 
 T = TypeVar("T")
 
@@ -107,6 +110,8 @@ class Plugin:
     hook ``rcpt`` by accepting.
     """
 
+    # Of the one that has a certificate.
+    tls_context: ssl.SSLContext | None = None
     executes_naughty: ClassVar[bool] = False
     ends_rcpt: ClassVar[bool] = False
 
@@ -129,6 +134,10 @@ class Plugin:
     def prepare(self, uid: int, gid: int) -> None:
         """Make what must be there before the filter drops its privileges, for that
         user.  Raises OSError."""
+
+    def offers_login_to(self, connection: Connection) -> bool:
+        """Tell whether a client may try to log in with this plugin."""
+        return hasattr(self, "hook_auth")
 
     async def run(self) -> None:
         """Do what is to be done beside the connections, in each process that serves;

@@ -10,16 +10,21 @@ from __future__ import annotations
 import asyncio
 import types
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from smeconf.smtpd.loader import Configuration
-from smeconf.smtpd.log import ERROR
+from smeconf.smtpd.log import ERROR, NOTICE
 from smeconf.smtpd.replies import reply
 from smeconf.smtpd.session import Session
 
-MAX_LINE_BYTES = 2048
+if TYPE_CHECKING:
+    import ssl
+
 # What a client may send ahead while a hook waits, before we stop reading from it.
 _MAX_WAITING_BYTES = 256 * 1024
+# How many commands of one client are worked off before others have their turn.
+_COMMANDS_A_TURN = 100
+_HANDSHAKE_SECONDS = 30.0
 
 Command = Coroutine[Any, Any, bytes]
 
@@ -53,11 +58,13 @@ class Connections:
             act()
 
     def close_idle(self, now: float) -> None:
-        """Close those that were silent for too long; ``now`` in loop seconds."""
+        """Close those that are too slow; ``now`` in loop seconds."""
         limit = now - self.configuration.settings.timeout_seconds
         for protocol in list(self.open):
-            if protocol.last_heard < limit:
+            if protocol.last_step < limit:
                 protocol.close("4.4.2", "Too long silent, closing")
+            elif protocol.is_too_slow(now):
+                protocol.close("4.4.2", "The message comes too slowly, closing")
 
     def stop(self) -> None:
         """End all connections, each as soon as it is between two commands, the text
@@ -81,7 +88,12 @@ class SmtpProtocol(asyncio.Protocol):
         self._task: asyncio.Task[bytes] | None = None
         self._client_ended = False
         self._is_paused = False
-        self.last_heard = self._loop.time()
+        self._is_scheduled = False  # to go on with what is waiting, at the next turn
+        self._received = 0  # bytes of the message that is being received
+        self._receiving_since = 0.0
+        # When the last command, or piece of a message, was complete: a client that
+        # sends a letter now and then is as good as silent.
+        self.last_step = self._loop.time()
 
     @property
     def is_receiving(self) -> bool:
@@ -101,14 +113,14 @@ class SmtpProtocol(asyncio.Protocol):
         self._session = Session(
             connections.configuration, connections.next_id(), peer[0], port
         )
+        self._session.connection.tls = _description(transport)
         self._run(self._session.greet())
         self._work()
 
     def data_received(self, data: bytes) -> None:
         """Work off what arrived, or keep it while a command waits."""
-        self.last_heard = self._loop.time()
         self._waiting = self._waiting + data if self._waiting else data
-        if self._task is None:
+        if self._task is None and not self._is_scheduled:
             self._work()
         elif len(self._waiting) > _MAX_WAITING_BYTES and self._transport:
             self._is_paused = True
@@ -145,30 +157,101 @@ class SmtpProtocol(asyncio.Protocol):
         self._replies.append(reply(421, enhanced, text))
         self._flush()
 
+    def is_too_slow(self, now: float) -> bool:
+        """Tell whether a message comes at less than the least rate."""
+        limits = self._connections.configuration.limits
+        seconds = now - self._receiving_since
+        return (
+            self.is_receiving
+            and self._task is None
+            and seconds > limits.data_grace
+            and self._received < limits.data_rate * seconds
+        )
+
     def _work(self) -> None:
-        """Work off what is here until a command waits."""
+        """Work off what is here until a command waits, or others should have a turn."""
         session = self._session
-        assert session is not None
-        while self._waiting and self._task is None and not session.closing:
+        if session is None:
+            return
+        self._is_scheduled = False
+        data, self._waiting = self._waiting, b""
+        position, left = 0, _COMMANDS_A_TURN
+        while position < len(data) and self._task is None and not session.closing:
             if session.is_receiving:
-                data, self._waiting = self._waiting, b""
-                rest = session.receive(data)
-                if rest is None:
-                    break
-                self._waiting = rest
-                self._run(session.end_of_data())
+                rest = self._receive(session, data[position:] if position else data)
+                data, position = rest or b"", 0
                 continue
-            end = self._waiting.find(b"\n") + 1
-            if (end or len(self._waiting)) > MAX_LINE_BYTES:
+            end = data.find(b"\n", position) + 1
+            if (end or len(data)) - position > session.max_line_bytes:
                 self.close("4.5.2", "A line is too long")
                 return
-            if not end:
+            if not end or not left:
                 break
-            line, self._waiting = self._waiting[:end], self._waiting[end:]
+            left -= 1
+            line, position = data[position:end], end
             self._run(session.command(line))
+            if session.starts_tls:
+                self._begin_tls(session)
+                return
+            if session.is_receiving:
+                self._received, self._receiving_since = 0, self._loop.time()
+        if position:
+            self.last_step = self._loop.time()
+        self._waiting = data[position:]
         self._flush()
-        if self._task is None:
+        if self._task is not None or session.closing:
+            return
+        if not left and self._waiting:
+            self._is_scheduled = True
+            self._loop.call_soon(self._work)
+        else:
             self._after_work(session)
+
+    def _receive(self, session: Session, data: bytes) -> bytes | None:
+        """Take message data; return what stood behind the end of the message."""
+        self.last_step = self._loop.time()
+        self._received += len(data)
+        rest = session.receive(data)
+        if rest is not None:
+            self._run(session.end_of_data())
+        return rest
+
+    def _begin_tls(self, session: Session) -> None:
+        """Turn on encryption; what came behind the command is thrown away unread."""
+        context, transport = session.plugins.tls_context, self._transport
+        if context is None or transport is None:
+            return
+        transport.pause_reading()  # until the handshake reads
+        self._flush()
+        self._task = self._loop.create_task(self._handshake(session, context))
+        self._task.add_done_callback(self._resume)
+
+    async def _handshake(self, session: Session, context: ssl.SSLContext) -> bytes:
+        assert self._transport is not None
+        try:
+            transport = await self._loop.start_tls(
+                self._transport,
+                self,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=_HANDSHAKE_SECONDS,
+            )
+        except (TimeoutError, OSError, EOFError) as error:
+            # Never a word in the clear to one who thinks that he is encrypted.
+            session.closing = True
+            self._log_handshake(session, error)
+            if self._transport is not None:
+                self._transport.abort()
+                self._transport = None
+            return b""
+        assert transport is not None
+        self._transport = transport
+        return await session.tls_started(_description(transport))
+
+    def _log_handshake(self, session: Session, error: Exception) -> None:
+        why = getattr(error, "reason", None) or str(error) or type(error).__name__
+        line = f"{session.connection.id} (starttls) core: error, no handshake: {why}"
+        self._connections.configuration.log.line(NOTICE, line)
 
     def _after_work(self, session: Session) -> None:
         if self._transport is None:
@@ -204,7 +287,7 @@ class SmtpProtocol(asyncio.Protocol):
             self._replies.append(self._bug(error))
         else:
             self._replies.append(task.result())
-        self.last_heard = self._loop.time()
+        self.last_step = self._loop.time()
         if self._transport is None:
             self._finish()
         else:
@@ -255,3 +338,9 @@ def _go_on(command: Command, future: Any) -> Generator[Any, Any, bytes]:
     except StopIteration as stop:
         result: bytes = stop.value
         return result
+
+
+def _description(transport: asyncio.BaseTransport) -> str:
+    """Return version and cipher of an encrypted connection, else nothing."""
+    tls = transport.get_extra_info("ssl_object")
+    return f"{tls.version()} {tls.cipher()[0]}" if tls is not None else ""

@@ -32,6 +32,7 @@ _CODES = {
     "connect": _refusals(550, 450, 550, 450),
     "helo": _refusals(550, 450, 550, 450),
     "ehlo": _refusals(550, 450, 550, 450),
+    "auth": _refusals(535, 454, 535, 421),
     "mail": _refusals(550, 450, 550, 421),
     "rcpt": _refusals(550, 450, 550, 421),
     "data": _refusals(554, 451, 554, 451),
@@ -47,6 +48,7 @@ _STANDARD_TEXTS = {
     "connect": "Connection from you refused",
     "helo": "Not you, by that name",
     "ehlo": "Not you, by that name",
+    "auth": "Name or password is wrong",
     "mail": "Sender refused",
     "rcpt": "Recipient refused",
     "data": "Message refused",
@@ -65,7 +67,8 @@ def refusal_of(hook: str, verdict: Verdict) -> Refusal:
         Verdict.DENY_DISCONNECT,
         Verdict.DENYSOFT_DISCONNECT,
     )
-    return Refusal(code, f"{code // 100}.7.1", closes)
+    detail = 8 if hook == "auth" else 1
+    return Refusal(code, f"{code // 100}.7.{detail}", closes)
 
 
 def denial_reply(hook: str, answer: Answer) -> bytes:

@@ -36,13 +36,17 @@ class Transaction:
     """One message, from MAIL to its end.
 
     ``whitelisted_sender``: the sender is on the whitelist; ``message`` is there from
-    DATA on.
+    DATA on; ``utf8``: it was announced as SMTPUTF8 (RFC 6531).
     """
 
-    __slots__ = ("grievances", "message", "recipients", "sender", "whitelisted_sender")
+    __slots__ = (
+        *("grievances", "message", "recipients", "sender", "utf8"),
+        "whitelisted_sender",
+    )
 
-    def __init__(self, sender: Address) -> None:
+    def __init__(self, sender: Address, *, utf8: bool = False) -> None:
         self.sender = sender
+        self.utf8 = utf8
         self.recipients: list[Address] = []
         self.message: Message | None = None
         self.grievances: list[Grievance] = []
@@ -60,6 +64,7 @@ class Connection:
     __slots__ = (
         "_address",
         "_grievances",
+        "auth_failures",
         "greeted_as",
         "hello",
         "hook",
@@ -67,8 +72,10 @@ class Connection:
         "local_port",
         "relay_client",
         "remote",
+        "tls",
         "transaction",
         "unrecognized_commands",
+        "user",
         "whitelisted_host",
     )
 
@@ -80,8 +87,11 @@ class Connection:
         self.greeted_as = ""  # HELO or EHLO
         self.hook = "connect"
         self.transaction: Transaction | None = None
+        self.tls = ""  # version and cipher, where the connection is encrypted
+        self.user = ""  # the name that the client logged in with
         self.relay_client = False
         self.whitelisted_host = False
+        self.auth_failures = 0
         self._grievances: list[Grievance] = []
         self.unrecognized_commands = 0
         self._address: IPv4Address | IPv6Address | None = None
@@ -106,6 +116,13 @@ class Connection:
             self._grievances.append(grievance)
         else:
             self.transaction.grievances.append(grievance)
+
+    def log_in(self, user: str) -> None:
+        """Take note of who this is: one whom we know may send anywhere, and what was
+        held against the address is forgotten."""
+        self.user = user
+        self.relay_client = True
+        self._grievances.clear()
 
     @property
     def is_immune(self) -> bool:

@@ -54,8 +54,8 @@ def test_forms_of_rfc_5321_are_read(text: str, local: str, domain: str) -> None:
         "you@[IPv6:1.2.3.4]",
         "you@[tag:x]",
         "you@192.0.2.1]",
-        "bücher@x.test",
-        "you@bücher.test",
+        "b\udcffcher@x.test",  # no UTF-8
+        "b\x85cher@x.test",  # C1
         "you@x.test\n",
         "y\0u@x.test",
         '"a\tb"@x.test',
@@ -123,3 +123,16 @@ def test_whatever_is_read_keeps_its_meaning_as_text(text: str) -> None:
         except AddressError:
             continue
         assert parse_path(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("bücher@x.test", Address("bücher", "x.test")),
+        ("you@bücher.test", Address("you", "bücher.test")),
+        ('"zwei bücher"@x.test', Address("zwei bücher", "x.test")),
+        ("用户@例子.test", Address("用户", "例子.test")),
+    ],
+)
+def test_letters_beyond_ascii_are_read(text: str, address: Address) -> None:
+    assert parse_path(text) == address

@@ -44,7 +44,9 @@ def test_mail_is_read(argument: str, command: MailCommand) -> None:
         ("FROM:<me@x.test> SIZE=²", 501, "5.5.4"),
         (f"FROM:<me@x.test> SIZE={'9' * 21}", 501, "5.5.4"),
         ("FROM:<me@x.test> BODY=BINARYMIME", 501, "5.5.4"),
-        ("FROM:<me@x.test> SMTPUTF8", 555, "5.5.4"),
+        ("FROM:<me@x.test> SMTPUTF8=1", 555, "5.5.4"),
+        ("FROM:<b\u00fccher@x.test>", 553, "5.6.7"),
+        ("FROM:<me@x.test> SIZE=1 SIZE=2", 501, "5.5.4"),
     ],
 )
 def test_mail_that_is_wrong_is_refused_with_the_code_of_its_fault(

@@ -19,7 +19,7 @@ def test_mail_is_taken(tmp_path: Path, client: Conversation) -> None:
         assert client.greeting == "220 mx.test ESMTP"
         assert client.say("EHLO client.test") == (
             "250-mx.test\n250-PIPELINING\n250-SIZE 0\n250-8BITMIME\n"
-            "250 ENHANCEDSTATUSCODES"
+            "250-SMTPUTF8\n250-CHUNKING\n250 ENHANCEDSTATUSCODES"
         )
         assert client.say("MAIL FROM:<a@far.test>") == "250 2.1.0 Sender accepted"
         assert client.say("RCPT TO:<you@here.test>") == "250 2.1.5 Recipient accepted"
@@ -86,7 +86,8 @@ def test_helo_gets_one_line_and_is_noted_as_smtp(
         ([], "RSET", "250 2.0.0 OK"),
         ([], "VRFY you", "252 2.1.5"),
         ([], "HELP", "214 2.0.0 Commands: HELO EHLO MAIL"),
-        ([], "STARTTLS", "500 5.5.1 Unrecognized command"),
+        ([], "STARTTLS", "502 5.5.1 No encryption here"),
+        ([], "AUTH PLAIN", "502 5.5.1 No logging in here"),
         ([], "", "500 5.5.1 Unrecognized command"),
         ([], "NO\0OP", "500 5.5.1 Unrecognized command"),
     ],

@@ -20,6 +20,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -33,6 +34,7 @@ from smeconf.smtpd import loader
 from smeconf.smtpd.address_list import AddressList
 from smeconf.smtpd.config import Directory, ServerSettings
 from smeconf.smtpd.hooks import PluginList
+from smeconf.smtpd.limits import Limits
 from smeconf.smtpd.loader import Configuration
 from smeconf.smtpd.log import Log
 from smeconf.smtpd.protocol import Connections, SmtpProtocol
@@ -106,6 +108,8 @@ def stand_in(tmp_path: Path, plugins: PluginList, **settings: Any) -> Any:
         log=Log(7),
         spool=str(tmp_path),
         directory=Directory(str(tmp_path)),
+        # What these tests are about is what would be errors, or too much, elsewhere.
+        limits=Limits(junk_commands=0, errors_hard=0, errors_soft=0),
     )
 
 
@@ -202,8 +206,9 @@ def on_wire(connections: Connections) -> tuple[SmtpProtocol, Wire]:
 async def settle(protocol: SmtpProtocol) -> None:
     """Wait until no command of the protocol is being worked off."""
     async with asyncio.timeout(SECONDS):
-        while protocol._task is not None:
-            await asyncio.wait([protocol._task])
+        while protocol._task is not None or protocol._is_scheduled:
+            if protocol._task is not None:
+                await asyncio.wait([protocol._task])
             await asyncio.sleep(0)
 
 
@@ -264,6 +269,23 @@ class Client:
         linger = b"\1\0\0\0\0\0\0\0"
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.close()
+
+    def start_tls(self) -> str:
+        """Turn on encryption, whoever the server is; return version and cipher."""
+        assert self.say("STARTTLS")[:3] == "220"
+        return self.handshake()
+
+    def handshake(self) -> str:
+        """Encrypt the connection, as a client that trusts anybody."""
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        self._file.close()
+        self.sock = context.wrap_socket(self.sock)
+        self._file = self.sock.makefile("rb")
+        cipher = self.sock.cipher()
+        assert cipher
+        return f"{self.sock.version()} {cipher[0]}"
 
     def close(self) -> None:
         """Hang up."""

@@ -29,7 +29,8 @@ class CountUnrecognizedCommands(Plugin):
         if count < self.settings.limit:
             self.log_skip(connection, f"{count} unrecognized commands")
             return DECLINED
-        self.log(connection, NOTICE, f"fail, {count} unrecognized commands: {line}")
+        # Not the line: one who logs in too early may have sent a password.
+        self.log(connection, NOTICE, f"fail, {count} unrecognized commands")
         return Answer(
             Verdict.DENY_DISCONNECT,
             f"Closing connection, {count} unrecognized commands",

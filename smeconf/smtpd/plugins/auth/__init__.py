@@ -1,0 +1,1 @@
+"""Plugins that verify who a client says it is."""
