@@ -12,6 +12,7 @@ from smeconf.cli.completion_command import completion
 from smeconf.cli.doctor import doctor
 from smeconf.cli.explain import explain
 from smeconf.cli.options import settle_process
+from smeconf.cli.status import status
 from smeconf.cli.unit import unit
 from smeconf.cli.user import user
 from smeconf.database import Document
@@ -37,7 +38,7 @@ def main(context: click.Context, root: str | None) -> None:
     context.obj = Paths(root)
 
 
-for command in (completion, doctor, explain, unit, user):
+for command in (completion, doctor, explain, unit, user, status):
     main.add_command(command)
 
 

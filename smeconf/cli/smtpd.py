@@ -73,6 +73,7 @@ def _load(directory: str, paths: Paths, is_prepare: bool) -> int:
     from smeconf.smtpd.config import ConfigError
     from smeconf.smtpd.listeners import Identity
     from smeconf.smtpd.loader import load
+    from smeconf.smtpd.log_settings import LogSettings, prepare_log
     from smeconf.smtpd.startup import prepare
 
     try:
@@ -80,6 +81,8 @@ def _load(directory: str, paths: Paths, is_prepare: bool) -> int:
         if is_prepare:
             identity = Identity(configuration.settings.user, paths.root)
             prepare(configuration, identity, paths.service_run("qpsmtpd"))
+            log = LogSettings.read(configuration.directory)
+            prepare_log(log, paths.root, identity)
     except ConfigError as error:
         click.echo(error, err=True)
         return 1

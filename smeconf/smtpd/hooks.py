@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from smeconf.smtpd.plugin import Plugin
     from smeconf.smtpd.state import Connection
+    from smeconf.smtpd.stats import Meter, Stats
 
 
 class Verdict(enum.Enum):
@@ -110,14 +112,31 @@ class PluginList:
 
     def __init__(self, plugins: Sequence[Plugin]) -> None:
         self.plugins = tuple(plugins)
-        self._chains: dict[str, tuple[tuple[Plugin, Hook], ...]] = {
+        self._stats: Stats | None = None
+        self._chains: dict[str, tuple[tuple[Plugin, Hook, Meter | None], ...]] = {
             name: tuple(
-                (plugin, hook)
+                (plugin, hook, None)
                 for plugin in plugins
                 if (hook := getattr(plugin, "hook_" + name, None)) is not None
             )
             for name in HOOKS
         }
+
+    def measure(self, stats: Stats) -> None:
+        """Count verdicts and the time they take; called in each process that serves."""
+        self._stats = stats
+        self._chains = {
+            name: tuple(
+                (plugin, hook, stats.meter(plugin.name, name))
+                for plugin, hook, _ in chain
+            )
+            for name, chain in self._chains.items()
+        }
+
+    def count(self, name: str, number: int = 1) -> None:
+        """Add to a counter of the server's own (``stats.NAMES``)."""
+        if self._stats is not None:
+            self._stats.count(name, number)
 
     @property
     def tls_context(self) -> ssl.SSLContext | None:
@@ -136,26 +155,36 @@ class PluginList:
     ) -> tuple[Answer, Plugin | None]:
         """Run a deciding hook; return its answer and the plugin that gave it."""
         connection.hook = name
-        for plugin, hook in self._chains[name]:
+        for plugin, hook, meter in self._chains[name]:
+            began = perf_counter()
             try:
                 answer = hook(connection, *arguments)
                 if not isinstance(answer, Answer):
                     answer = await answer
+                if meter is not None:
+                    meter.add(answer.verdict, perf_counter() - began)
                 if answer.verdict is not Verdict.DECLINED:
                     return answer, plugin
             except Exception as error:
                 plugin.log_bug(connection, error)
+                if meter is not None:
+                    meter.add(None, perf_counter() - began)
         return DECLINED, None
 
     async def inform(self, name: str, connection: Connection, *arguments: Any) -> None:
         """Run a hook that only informs: all of its plugins, whatever one does."""
         before = connection.hook
         connection.hook = name
-        for plugin, hook in self._chains[name]:
+        for plugin, hook, meter in self._chains[name]:
+            began = perf_counter()
+            verdict: Verdict | None = Verdict.DECLINED
             try:
                 waiting = hook(connection, *arguments)
                 if waiting is not None and not isinstance(waiting, Answer):
                     await waiting
             except Exception as error:
                 plugin.log_bug(connection, error)
+                verdict = None
+            if meter is not None:
+                meter.add(verdict, perf_counter() - began)
         connection.hook = before

@@ -23,6 +23,7 @@ from smeconf.smtpd.config import ConfigError, Directory, Line, ServerSettings
 from smeconf.smtpd.hooks import PluginList
 from smeconf.smtpd.limits import Limits
 from smeconf.smtpd.log import Log
+from smeconf.smtpd.master_settings import MasterSettings
 from smeconf.smtpd.plugin import Context, Plugin, Policy, read_settings
 
 # A list made for SME's qpsmtpd names these; peers is ours by construction.
@@ -89,6 +90,7 @@ def load(path: str, root: str) -> Configuration:
 
 def _load(directory: Directory, root: str) -> Configuration:
     settings = ServerSettings.read(directory)
+    MasterSettings.read(directory)
     log = Log(settings.log_level)
     context = Context(
         me=settings.me,

@@ -1,14 +1,20 @@
-"""The filter's log: one line an event, to standard error.
+"""The filter's log: one line an event.
 
 Form: ``PID.SESSION (hook) plugin: text``, as qpsmtpd's but for the session, since one
 process serves many.  Whatever a client sent is made harmless: control characters are
-written as escapes.
+written as escapes.  Where the lines go is the business of ``log_targets``.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING
+
+from smeconf.smtpd.log_targets import Stream, Target
+
+if TYPE_CHECKING:
+    from smeconf.smtpd.message_log import MessageLog
 
 CRITICAL, ERROR, WARNING, NOTICE, INFO, DEBUG = 2, 3, 4, 5, 6, 7
 
@@ -17,27 +23,39 @@ _UNSAFE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Log:
-    """Writes lines of at most ``level`` (qpsmtpd's numbers: 3 errors … 7 debugging)."""
+    """Writes lines of at most ``level`` (qpsmtpd's numbers: 3 errors … 7 debugging).
 
-    __slots__ = ("_file", "level")
+    ``target`` is where to; ``messages`` the log of messages beside it, if there is one.
+    Both may be changed at any time.
+    """
 
-    def __init__(self, level: int = INFO, file: int = 2) -> None:
+    __slots__ = ("level", "messages", "target")
+
+    def __init__(self, level: int = INFO, target: Target | None = None) -> None:
         self.level = level
-        self._file = file
+        self.target: Target = target or Stream()
+        self.messages: MessageLog | None = None
 
     def line(self, level: int, text: str) -> None:
         """Write one line; a log that cannot be written does not stop the mail."""
-        if level > self.level:
-            return
-        line = _UNSAFE.sub(_escape, text) + "\n"
-        try:
-            os.write(self._file, line.encode("utf-8"))
-        except OSError:
-            pass
+        if level <= self.level:
+            self.target.write(level, _UNSAFE.sub(_escape, text))
 
     def server(self, level: int, text: str) -> None:
         """Write a line that belongs to no session."""
         self.line(level, f"{os.getpid()} {text}")
+
+    def tick(self) -> None:
+        """Go on in a new file where the old one was moved away; called each second."""
+        self.target.tick()
+        if self.messages is not None:
+            self.messages.target.tick()
+
+    def reopen(self) -> None:
+        """Go on in new files."""
+        self.target.reopen()
+        if self.messages is not None:
+            self.messages.target.reopen()
 
 
 def one_field(text: str) -> str:

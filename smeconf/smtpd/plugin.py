@@ -182,6 +182,9 @@ class Plugin:
     def log(self, connection: Connection, level: int, text: str) -> None:
         """Write a line of this plugin about a connection."""
         log = self.context.log
+        if log.messages is not None:
+            where = connection.transaction
+            connection.findings.add(where, self.name, connection.hook, text)
         if level <= log.level:
             log.line(level, f"{connection.id} ({connection.hook}) {self.name}: {text}")
 

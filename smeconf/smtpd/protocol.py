@@ -45,8 +45,21 @@ class Connections:
         self._count += 1
         return f"{self._process_id}.{self._count}"
 
+    def admit(self, remote: str) -> bytes | None:
+        """Let a client in; return the reply that refuses it, None where it is in."""
+        return None
+
+    def released(self, remote: str) -> None:
+        """Take note that a client that was let in is gone."""
+
+    def replied(self, replies: list[bytes]) -> None:
+        """Take note of replies that are sent."""
+
     def forget(self, protocol: SmtpProtocol) -> None:
         """Take note that a connection is over and done with."""
+        if protocol.admitted:
+            self.released(protocol.admitted)
+            protocol.admitted = ""
         self.open.discard(protocol)
         if self._on_empty is not None and not self.open:
             self._on_empty()
@@ -83,6 +96,7 @@ class SmtpProtocol(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._session: Session | None = None
+        self.admitted = ""  # the address that counts until the connection is over
         self._waiting: bytes = b""
         self._replies: list[bytes] = []
         self._task: asyncio.Task[bytes] | None = None
@@ -106,8 +120,14 @@ class SmtpProtocol(asyncio.Protocol):
         if not peer:  # it is gone already
             cast(asyncio.Transport, transport).abort()
             return
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none
         connections = self._connections
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none
+        refusal = connections.admit(peer[0])
+        if refusal is not None:
+            self._transport.write(refusal)
+            self._transport.close()
+            return
+        self.admitted = peer[0]
         connections.open.add(self)
         port = transport.get_extra_info("sockname")[1]
         self._session = Session(
@@ -299,6 +319,7 @@ class SmtpProtocol(asyncio.Protocol):
             return
         if self._replies:
             transport.write(b"".join(self._replies))
+            self._connections.replied(self._replies)
             self._replies.clear()
         if self._session is not None and self._session.closing:
             self._waiting = b""

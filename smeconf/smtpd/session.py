@@ -22,6 +22,7 @@ from smeconf.smtpd.replies import denial_reply, refusal_of, reply
 from smeconf.smtpd.sasl import MAX_LINE_BYTES as MAX_AUTH_BYTES
 from smeconf.smtpd.sasl import Challenge, Exchange, Failure, Step
 from smeconf.smtpd.state import Connection, Transaction
+from smeconf.smtpd.stats import MESSAGE_BYTES, MESSAGES, REFUSED
 
 _BAD_SEQUENCE = "5.5.1"
 MAX_LINE_BYTES = 2048
@@ -362,6 +363,11 @@ class Session:
             answer = denysoft("Queuing declined or disabled, try again later")
             return await self._deny("queue", answer, None)
         await self.plugins.inform("queue_post", connection, message)
+        self.plugins.count(MESSAGES)
+        self.plugins.count(MESSAGE_BYTES, message.size)
+        messages = self.configuration.log.messages
+        if messages is not None:
+            messages.queued(connection, message, answer.text, connection.findings)
         self._junk = 0
         return reply(250, "2.0.0", answer.text or "Queued!")
 
@@ -434,6 +440,11 @@ class Session:
         """Return the reply of a denial, and tell the plugins of it."""
         name = plugin.name if plugin is not None else hook
         await self.plugins.inform("deny", self.connection, name, answer)
+        self.plugins.count(REFUSED + hook)
+        messages = self.configuration.log.messages
+        if messages is not None:
+            connection = self.connection
+            messages.refused(connection, name, answer, connection.findings)
         if refusal_of(hook, answer.verdict).closes:
             self.closing = True
         return denial_reply(hook, answer)

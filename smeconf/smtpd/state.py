@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from smeconf.smtpd.address import Address
+from smeconf.smtpd.message_log import Findings
 
 if TYPE_CHECKING:
     from smeconf.smtpd.message import Message
@@ -65,6 +66,7 @@ class Connection:
         "_address",
         "_grievances",
         "auth_failures",
+        "findings",
         "greeted_as",
         "hello",
         "hook",
@@ -86,6 +88,7 @@ class Connection:
         self.hello = ""  # the name that the client gave
         self.greeted_as = ""  # HELO or EHLO
         self.hook = "connect"
+        self.findings = Findings()
         self.transaction: Transaction | None = None
         self.tls = ""  # version and cipher, where the connection is encrypted
         self.user = ""  # the name that the client logged in with

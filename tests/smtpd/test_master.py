@@ -42,6 +42,10 @@ def wait_until_gone(*pids: int) -> None:
             os.close(handle)
 
 
+def worker_ids(filter: Filter) -> list[int]:
+    return [one["pid"] for one in filter.control("status")["workers"]]
+
+
 def finish(client: Client, text: str = MAIL) -> str:
     client.send(text + ".\r\n")
     return client.read()
@@ -135,16 +139,16 @@ def test_signal_reloads_too(running: Filter) -> None:
 
 
 def test_old_workers_end_with_their_last_session(running: Filter) -> None:
-    (old,) = running.control("status")["workers"]
+    (old,) = worker_ids(running)
     client = running.connect()
     client.read()
 
     running.control("reload")
 
-    assert old in running.control("status")["workers"]
+    assert old in worker_ids(running)
     assert client.say("QUIT").startswith("221")
     wait_until_gone(old)
-    workers = running.control("status")["workers"]
+    workers = worker_ids(running)
     assert len(workers) == 1
     assert old not in workers
 
@@ -237,19 +241,19 @@ def test_no_connection_is_refused_or_cut_by_reloads_under_load(tmp_path: Path) -
 
 
 def test_worker_that_is_killed_is_replaced(running: Filter) -> None:
-    (old,) = running.control("status")["workers"]
+    (old,) = worker_ids(running)
 
     os.kill(old, signal.SIGKILL)
     running.wait_for(f"worker {old} died (signal 9), replacing it")
 
     assert running.connect().read() == GREETING
-    workers = running.control("status")["workers"]
+    workers = worker_ids(running)
     assert len(workers) == 1
     assert old not in workers
 
 
 def test_replaced_worker_takes_part_in_reloads(running: Filter) -> None:
-    (old,) = running.control("status")["workers"]
+    (old,) = worker_ids(running)
     os.kill(old, signal.SIGKILL)
     running.wait_for("replacing it")
     assert running.connect().read() == GREETING
@@ -262,7 +266,7 @@ def test_replaced_worker_takes_part_in_reloads(running: Filter) -> None:
 
 def test_as_many_workers_serve_as_are_set(tmp_path: Path) -> None:
     with Filter(tmp_path, {"workers": "3"}) as filter:
-        assert len(filter.control("status")["workers"]) == 3
+        assert len(worker_ids(filter)) == 3
 
 
 # The end
@@ -319,7 +323,7 @@ def test_workers_of_a_killed_master_end_by_themselves(tmp_path: Path) -> None:
     filter = Filter(tmp_path)
     filter.start()
     filter.wait_for("serving on")
-    workers = filter.control("status")["workers"]
+    workers = worker_ids(filter)
     client = filter.connect()
     client.begin()
 
@@ -390,15 +394,31 @@ def test_wrong_configuration_is_an_error_with_every_fault(tmp_path: Path) -> Non
 def test_control_socket_tells_the_status(running: Filter) -> None:
     answer = running.control("status")
 
-    (worker,) = answer.pop("workers")
-    assert worker != running.process.pid
-    assert answer == {
+    told = ("ok", "error", "pid", "generation", "configuration", "listen")
+    assert {name: answer[name] for name in told} == {
         "ok": True,
         "error": "",
         "pid": running.process.pid,
         "generation": 1,
         "configuration": "",
         "listen": [f"127.0.0.1:{running.port}"],
+    }
+    assert answer["up_seconds"] >= 0
+    assert answer["since"].startswith("20")
+    assert answer["sessions"] == 0
+    assert answer["memory_bytes"] > 1_000_000
+    assert answer["counts"]["messages"] == 0
+    assert answer["rates_a_minute"]["messages"] == {"1": 0.0, "5": 0.0, "15": 0.0}
+    (worker,) = answer["workers"]
+    assert worker["pid"] != running.process.pid
+    assert (worker["generation"], worker["sessions"]) == (1, 0)
+    assert worker["memory_bytes"] > 1_000_000
+    assert worker["memory_kind"] in ("PSS", "RSS")
+
+
+def test_answer_to_an_order_is_short(running: Filter) -> None:
+    assert set(running.control("reload")) == {
+        *("ok", "error", "pid", "generation", "configuration", "listen"),
     }
 
 
