@@ -15,7 +15,7 @@ CONFIGURING = ("database", "templates", "events", "plan", "services", "system")
 FILTERING = ("smtpd", "mailauth", "dns")
 PLUGIN_API = (
     *("plugin", "hooks", "state", "message", "address", "address_list", "log"),
-    *("passwords", "sasl"),
+    *("client", "delivery", "passwords", "routes", "sasl", "taken"),
 )
 
 

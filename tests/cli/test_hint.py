@@ -57,7 +57,7 @@ def said_at_a_terminal(machine: Machine, *words: str, stdin: str = "") -> str:
         ),
         (
             "db domains set a.test domain",
-            "not in force yet: drives 1 file of email-update; "
+            "not in force yet: drives 2 files of email-update; "
             "run signal-event email-update\n",
         ),
         ("config setprop qpsmtpd zComment mine", ""),

@@ -129,6 +129,7 @@ def test_passwords_are_secret_and_nothing_else_is() -> None:
     secret = {name for name, one in every_property() if one.secret}
 
     assert secret == {
+        "configuration qpsmtpd QueuePassword",
         "configuration fetchmail SecondaryMailPassword",
         "configuration smtp-auth-proxy Passwd",
     }

@@ -90,6 +90,7 @@ def test_property_drives_what_stands_on_its_fragments_template_too() -> None:
     assert qpsmtpd["QueueMethod"]["drives"] == [
         f"{config}/peers/0",
         f"{config}/peers/local",
+        "var/service/qpsmtpd/queue_logins",
     ]
 
 

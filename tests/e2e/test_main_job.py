@@ -175,7 +175,7 @@ FAULTS = [
     ),
     pytest.param(
         {"QueueMethod": "mailddir"},
-        "/peers/0:12: there is no plugin queue/mailddir; did you mean queue/maildir?",
+        "/peers/0:13: there is no plugin queue/mailddir; did you mean queue/maildir?",
         id="misspelt plugin",
     ),
     pytest.param(

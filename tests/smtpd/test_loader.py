@@ -73,7 +73,7 @@ def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
     found = faults(
         tmp_path,
         peers__0="relay onyl 1\nnosuch\nqueue/maildir",
-        peers__local="queue/smtp-forward 127.0.0.1 smtp\n'open",
+        peers__local="queue/smtp-forward 127.0.0.1 timeout x\n'open",
         dnsbl_zones="list.test",
     )
 
@@ -81,7 +81,7 @@ def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
         "peers/0:1: no option onyl; there are: only",
         "peers/0:2: there is no plugin nosuch",
         "peers/0:3: queue/maildir: needs a directory",
-        "peers/local:1: port: 'smtp' is no whole number",
+        "peers/local:1: timeout: 'x' is no whole number",
         "peers/local:2: No closing quotation",
     ]
 

@@ -2,82 +2,15 @@
 
 from __future__ import annotations
 
-import socket
-import threading
+import os
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.smtp import MAIL, Conversation, free_port, load
-
-USUAL = {"greeting": "220 next ESMTP", "DATA": "354 go", "end": "250 ok, queued as 7"}
-SILENT, CLOSE = "(silent)", "(close)"
-
-
-class NextServer:
-    """Takes one connection and answers by `script`, by verb or whole line.
-
-    `SILENT` in place of a reply waits for the client to go, `CLOSE` hangs up.
-    """
-
-    def __init__(self, **script: str) -> None:
-        self.script = {**USUAL, **script}
-        self.lines: list[str] = []
-        self.text: list[bytes] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._serve)
-
-    def __enter__(self) -> NextServer:
-        self._listener.settimeout(15)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.join(15)
-        self._listener.close()
-        assert not self._thread.is_alive()
-
-    @property
-    def message(self) -> bytes:
-        """The text as it was sent, its dots still stuffed."""
-        return b"".join(self.text)
-
-    def _serve(self) -> None:
-        try:
-            self._converse()
-        except ConnectionError:
-            pass  # a client may go as it likes
-
-    def _converse(self) -> None:
-        sock, _ = self._listener.accept()
-        sock.settimeout(15)
-        with sock, sock.makefile("rb") as file:
-            if not self._reply(sock, file, "greeting"):
-                return
-            while line := file.readline():
-                text = line.decode().removesuffix("\r\n")
-                self.lines.append(text)
-                key = text if text in self.script else text.partition(" ")[0]
-                if not self._reply(sock, file, key):
-                    return
-                if key == "DATA" and self.script[key].startswith("354"):
-                    while (line := file.readline()) != b".\r\n":
-                        if not line:
-                            return
-                        self.text.append(line)
-                    if not self._reply(sock, file, "end"):
-                        return
-
-    def _reply(self, sock: socket.socket, file: object, key: str) -> bool:
-        reply = self.script.get(key, "250 ok")
-        if reply == SILENT:
-            sock.recv(1)
-        if reply in (SILENT, CLOSE):
-            return False
-        sock.sendall(reply.encode() + b"\r\n")
-        return True
+from smeconf.smtpd.client import Target
+from tests.support.next_server import CLOSE, SILENT, NextServer
+from tests.support.smtp import MAIL, Conversation, free_port, load, mails
 
 
 def forward(
@@ -172,16 +105,26 @@ def test_server_that_wants_nothing_of_us_costs_no_mail(
         assert forward(tmp_path, server.port) == LATER
 
 
-def test_one_recipient_refused_refuses_the_whole_before_it_is_sent(
-    tmp_path: Path,
+def test_one_recipient_refused_for_good_puts_the_whole_off(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """The client was told that both were accepted: neither yes nor never is true."""
     refused = {"RCPT TO:<c@here.test>": "550 no c"}
     with NextServer(**refused) as server:
         reply = forward(tmp_path, server.port, "b@here.test", "c@here.test")
 
-    assert reply == "552 5.7.1 no c"
-    assert server.message == b""
+    text = "Not every recipient is accepted by the next server: c@here.test"
+    assert reply == f"452 4.7.1 {text}"
+    assert server.messages == []
     assert "DATA" not in server.lines
+    assert "refused for good, others not: c@here.test" in capfd.readouterr().err
+
+
+def test_all_recipients_refused_for_good_refuse_the_message(tmp_path: Path) -> None:
+    with NextServer(RCPT="550 no") as server:
+        reply = forward(tmp_path, server.port, "b@here.test", "c@here.test")
+
+    assert reply == "552 5.7.1 no"
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -205,6 +148,8 @@ def test_server_that_does_not_speak_smtp_is_put_off(tmp_path: Path, reply: str) 
     with NextServer(greeting=reply) as server:
         assert forward(tmp_path, server.port) == NO_ANSWER
 
+    assert server.connections == 1
+
 
 def test_server_that_is_down_is_put_off(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -221,24 +166,184 @@ def test_text_of_the_next_server_is_made_harmless(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "place"),
+    ("words", "places"),
     [
-        ("next.test", ("next.test", 25)),
-        ("next.test 26", ("next.test", 26)),
-        ("next.test:26", ("next.test", 26)),
-        ("[::1]:26", ("::1", 26)),
-        ("[::1]", ("::1", 25)),
-        ("::1", ("::1", 25)),
-        ("::1 26", ("::1", 26)),
+        ("next.test", [("next.test", 25)]),
+        ("next.test 26", [("next.test", 26)]),
+        ("next.test:26", [("next.test", 26)]),
+        ("[::1]:26", [("::1", 26)]),
+        ("[::1]", [("::1", 25)]),
+        ("::1", [("::1", 25)]),
+        ("::1 26", [("::1", 26)]),
+        ("a.test:26 b.test", [("a.test", 26), ("b.test", 25)]),
+        ("a.test:26,b.test timeout 9", [("a.test", 26), ("b.test", 25)]),
     ],
 )
-def test_place_is_read(tmp_path: Path, words: str, place: tuple[str, int]) -> None:
+def test_places_are_read(
+    tmp_path: Path, words: str, places: list[tuple[str, int]]
+) -> None:
     (plugin,) = load(tmp_path, {"plugins": f"queue/smtp-forward {words}"}).plugins()
 
-    assert (plugin._host, plugin._port) == place  # type: ignore[attr-defined]
+    assert plugin.targets == tuple(Target(*one) for one in places)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("words", ["", "next.test:smtp", "next.test:0", "next.test 0x"])
+@pytest.mark.parametrize(
+    "words",
+    ["", "next.test:smtp", "next.test:0", "next.test a:0x", "unix:/a", "a tls often"],
+)
 def test_place_that_is_none_is_an_error(tmp_path: Path, words: str) -> None:
     with pytest.raises(Exception, match=r"plugins:1: "):
         load(tmp_path, {"plugins": f"queue/smtp-forward {words}"})
+
+
+def test_second_server_serves_while_the_first_is_down(tmp_path: Path) -> None:
+    with NextServer() as server:
+        plugins = f"127.0.0.1:{free_port()} 127.0.0.1:{server.port}"
+        configuration = load(
+            tmp_path, {"plugins": f"rcpt_ok\nqueue/smtp-forward {plugins}"}
+        )
+        with Conversation(configuration) as one:
+            assert one.deliver().startswith("250 ")
+
+    assert len(server.messages) == 1
+
+
+def test_login_is_read_from_its_file(tmp_path: Path) -> None:
+    script = {"EHLO": "250-next\r\n250 AUTH PLAIN", "AUTH": "235 in"}
+    with NextServer(**script) as server:
+        place = f"127.0.0.1:{server.port}"
+        (tmp_path / "root").mkdir()
+        (tmp_path / "root/logins").write_text(f"# who\n{place}\tme\tse cret\n")
+        options = "tls no login logins login_in_clear 1"
+        assert forward(tmp_path, server.port, options=options).startswith("250")
+
+    assert "AUTH PLAIN AG1lAHNlIGNyZXQ=" in server.lines
+
+
+def test_file_of_logins_is_left_to_the_filters_user(tmp_path: Path) -> None:
+    """Who cannot read the file itself, as it is root's."""
+    plugins = {"plugins": "queue/smtp-forward a.test login logins"}
+    (plugin,) = load(tmp_path, plugins).plugins()
+    login = tmp_path / "root/logins"
+    login.write_text("a.test\tme\tsecret\n")
+
+    plugin.prepare(os.geteuid() + 1, os.getegid()) if os.geteuid() == 0 else None
+    login.unlink()
+
+    (plugin,) = load(tmp_path, plugins).plugins()
+    known = plugin._pool.terms.logins  # type: ignore[attr-defined]
+    copy = tmp_path / "root/var/spool/qpsmtpd/.logins"
+    if os.geteuid() == 0:
+        assert known == {Target("a.test", 25): ("me", "secret")}
+        assert copy.stat().st_mode & 0o7777 == 0o600
+        assert copy.stat().st_uid == os.geteuid() + 1
+
+
+def test_fault_in_the_file_of_logins_shows_no_password(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/logins").write_text("a.test me secret\n")
+
+    with pytest.raises(Exception, match=r"logins:1: is HOST:PORT") as caught:
+        load(tmp_path, {"plugins": "queue/smtp-forward a.test login logins"})
+
+    assert "secret" not in str(caught.value)
+
+
+# Routes
+
+
+def routed(
+    tmp_path: Path, routes: str, plugins: str = "queue/smtp-forward routes 1"
+) -> Conversation:
+    files = {
+        "plugins": f"relay\nrcpt_ok\n{plugins}\nqueue/maildir var/mail",
+        "rcpthosts": "here.test\nthere.test",
+        "smtproutes": routes,
+        "relayclients": "192.0.2.1",
+    }
+    return Conversation(load(tmp_path, files))
+
+
+def kept(tmp_path: Path) -> list[bytes]:
+    return mails(tmp_path / "root/var/mail")
+
+
+def test_domain_with_a_route_goes_there_and_the_rest_stays(tmp_path: Path) -> None:
+    with NextServer() as server:
+        route = f"there.test:127.0.0.1:{server.port}"
+        with routed(tmp_path, route) as one:
+            assert one.deliver("b@there.test").startswith("250 ")
+            assert kept(tmp_path) == []
+            assert one.deliver("b@here.test").startswith("250 ")
+
+    assert len(server.messages) == 1
+    assert len(kept(tmp_path)) == 1
+
+
+def test_route_for_all_takes_what_relay_clients_send_out(tmp_path: Path) -> None:
+    with NextServer() as smart, routed(tmp_path, f":127.0.0.1:{smart.port}") as one:
+        assert one.deliver("x@far.test").startswith("250 ")
+        assert one.deliver("x@here.test").startswith("250 ")
+
+    assert "RCPT TO:<x@far.test>" in smart.lines
+    assert len(smart.messages) == 1
+    assert len(kept(tmp_path)) == 1
+
+
+def test_message_for_both_is_delivered_to_each_once(tmp_path: Path) -> None:
+    with (
+        NextServer() as server,
+        routed(tmp_path, f"there.test:127.0.0.1:{server.port}") as one,
+    ):
+        reply = one.deliver("b@there.test", "b@here.test")
+
+    assert reply.startswith("250 ")
+    assert server.lines[2:4] == ["RCPT TO:<b@there.test>", "DATA"]
+    (stored,) = kept(tmp_path)
+    assert b"Delivered-To: b@here.test\n" in stored
+    assert b"there.test" not in stored.partition(b"Received")[0]
+
+
+def test_no_server_gets_a_message_that_another_refuses(tmp_path: Path) -> None:
+    with NextServer() as first, NextServer(RCPT="450 later") as second:
+        routes = f"there.test:127.0.0.1:{first.port}\n:127.0.0.1:{second.port}"
+        with routed(tmp_path, routes) as one:
+            assert one.deliver("b@there.test", "x@far.test") == LATER
+
+    assert first.messages == second.messages == []
+
+
+def test_second_try_spares_the_server_that_has_the_message(tmp_path: Path) -> None:
+    with (
+        NextServer() as first,
+        NextServer(turns=[{"end": "451 later"}, {}]) as second,
+    ):
+        routes = f"there.test:127.0.0.1:{first.port}\n:127.0.0.1:{second.port}"
+        with routed(tmp_path, routes) as one:
+            assert one.deliver("b@there.test", "x@far.test") == LATER
+            assert one.deliver("b@there.test", "x@far.test").startswith("250 ")
+
+    assert len(first.messages) == 1
+    assert len(second.messages) == 2
+
+
+def test_refusal_for_good_behind_a_delivery_is_put_off(tmp_path: Path) -> None:
+    """One recipient has the message: the sender must not be told that none has."""
+    with NextServer() as first, NextServer(end="554 spam") as second:
+        routes = f"there.test:127.0.0.1:{first.port}\n:127.0.0.1:{second.port}"
+        with routed(tmp_path, routes) as one:
+            assert one.deliver("b@there.test", "x@far.test")[:3] == "452"
+
+
+def test_pooled_connection_carries_the_next_message(tmp_path: Path) -> None:
+    with NextServer() as server:
+        plugins = f"queue/smtp-forward 127.0.0.1:{server.port} connections 1"
+        configuration = load(tmp_path, {"plugins": f"rcpt_ok\n{plugins}"})
+        with Conversation(configuration) as one:
+            assert one.deliver().startswith("250 ")
+            assert one.deliver().startswith("250 ")
+            configuration.plugins()[1]._pool.close()  # type: ignore[attr-defined]
+            one.say("NOOP")
+
+    assert server.connections == 1
+    assert len(server.messages) == 2
