@@ -91,6 +91,7 @@ def _initialize(paths: Paths) -> bool:
     from smeconf.database import DatabaseError
     from smeconf.database.migrate import initialize_all
     from smeconf.events import EventError, Report, Run, find_event
+    from smeconf.services import ServiceError
     from smeconf.system import System
 
     is_well = initialize_all(paths, click.echo, _complain)
@@ -99,7 +100,7 @@ def _initialize(paths: Paths) -> bool:
         run = Run(event, [], paths, System(), Report())
         run.apply(with_services=False)
         _make_certificate(paths, System())
-    except (DatabaseError, EventError, ValueError) as error:
+    except (DatabaseError, EventError, ServiceError, ValueError) as error:
         for line in str(error).splitlines():
             _complain(line)
         sys.exit(1)
@@ -110,9 +111,12 @@ def _make_certificate(paths: Paths, system: System) -> None:
     """Have the filter able to offer encryption from its first day on."""
     from smeconf.certificate import make_certificate
 
-    with open(os.path.join(paths.service_config("qpsmtpd"), "me")) as file:
-        (name,) = (line.strip() for line in file if line[:1] not in ("#", "\n"))
+    path = os.path.join(paths.service_config("qpsmtpd"), "me")
     try:
+        with open(path, encoding="utf-8") as file:
+            lines = [line.strip() for line in file if not line.startswith("#")]
+        # As the filter reads it: the first line that says something.
+        name = next(filter(None, lines), "localhost")
         made = make_certificate(paths, name, system)
     except OSError as error:
         _complain(f"{error.filename}: no certificate was made: {error.strerror}")

@@ -102,7 +102,7 @@ class Run:
         turn = Turn(name, self._arguments, paths, self._system, self._log.notice)
         try:
             return self._in_turn(turn, with_services)
-        except (TurnError, UnknownEvent) as error:
+        except (TurnError, UnknownEvent, ServiceError) as error:
             raise EventError(str(error)) from error
 
     def _in_turn(self, turn: Turn, with_services: bool) -> list[Change]:

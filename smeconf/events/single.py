@@ -46,8 +46,8 @@ def write_files(
             try:
                 install.put_in_place(changes)
                 install.commit()
-            except BaseException:
-                install.undo()
+            except BaseException as error:
+                _put_back(install, error)
                 raise
             for target, name in install.kept:
                 log.notice(f"/{target} was edited by hand: kept beside, as {name}")
@@ -55,3 +55,11 @@ def write_files(
         raise InstallError(str(error)) from error
     except OSError as error:
         raise InstallError(f"{error.filename}: {error.strerror}") from error
+
+
+def _put_back(install: Install, error: BaseException) -> None:
+    """Undo; where that fails, too, say both, the reason first."""
+    try:
+        install.undo()
+    except InstallError as left:
+        raise InstallError(f"{error}\n{left}") from error

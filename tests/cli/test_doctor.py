@@ -199,3 +199,15 @@ def test_plan_says_that_an_event_was_cut_off_and_leaves_that(cut_off: Machine) -
         "puts its files back first\n"
     )
     assert examined(cut_off).status == 1
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "one.test\ntwo.test\n"])
+def test_init_makes_a_certificate_whatever_a_fragment_makes_of_the_name(
+    tmp_path: Path, text: str
+) -> None:
+    machine = Machine(tmp_path)
+    machine.fragment("var/service/qpsmtpd/config/me", "10me", text)
+
+    machine.run("smeconf init")
+
+    assert machine.path("var/service/qpsmtpd/ssl/cert.pem").is_file()
